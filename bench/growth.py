@@ -1,0 +1,119 @@
+"""Growth: what an operation costs as entries become more, and the worst single insert on the way to a million."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import history
+import transfers
+from maps import evictions, hits, made
+from rounds import PACE, Entrant, Race, Target, loop
+from subjects import FLIGHTS, HISTORIES, MAPS, Subject, present, skipped
+from table import Table, number
+
+PEERS = frozenset({"dict", "ullage", "cachebox", "lru-dict", "cachebox.VTTLCache"})
+
+# Inserted 256 entries that are due soon, turned the clock, and took them out; dict sets and deletes them.
+DUE = "for x in k: c.begin(x, v, ttl=1.0)\nclock.advance(1.5)\nc.pop_expired(256)"
+DELETED = "for x in k: c[x] = v\nfor x in k: del c[x]"
+
+
+def due(n: int) -> list[Entrant]:
+    live, soon = transfers.named(0, n), transfers.named(n, n + transfers.BATCH)
+    listed = [Entrant("dict", DELETED, {"c": dict.fromkeys(live), "v": None}, lambda ops: [soon] * ops, role="floor")]
+    if not skipped("ullage"):
+        from ullage import TransferMap
+        from ullage.testing import ManualClock
+
+        clock = ManualClock()
+        waiting = TransferMap(1e8, timer=clock)
+        for key in live:
+            waiting.begin(key, None)
+        names = {"c": waiting, "v": None, "clock": clock}
+        listed.append(Entrant("ullage", DUE, names, lambda ops: [soon] * ops, role="ours"))
+    return listed
+
+
+def histories(operation: str, feed: Callable[[int], Callable[[int], list[Any]]], *names: str) -> Callable[[int], list[Entrant]]:
+    return lambda n: [history.entrant(s, operation, n, feed(n)) for s in present(HISTORIES) if s.name in names]
+
+
+OPERATIONS: list[tuple[str, str, Callable[[int], list[Entrant]]]] = [
+    ("Hit, str keys in random order", "dict", lambda n: hits(n, only=PEERS)),
+    ("New str key that evicts", "dict", lambda n: evictions(n, only=PEERS)),
+    ("Begin one, complete any", "dict", lambda n: transfers.pairs(n, "random", PEERS)),
+    ("256 entries begun, due, and handed over", "dict", due),
+    ("Append when full", "deque", histories("append", lambda n: lambda ops: [None] * ops, "deque", "ullage")),
+    ("The last ten items", "list", histories("tail", lambda n: lambda ops: [None] * ops, "list", "ullage")),
+    ("One item in the middle", "list", histories("index", lambda n: lambda ops: [n // 2] * ops, "list", "ullage")),
+]
+
+
+def curve(title: str, base: str, runners: Callable[[int], list[Entrant]]) -> Table:
+    """All sizes run in one race, so that the growth too is a ratio taken round by round."""
+    sizes = PACE.sizes(1_000, 10_000, 100_000, 1_000_000)
+    small, large = sizes[0], sizes[-1]
+    entrants = []
+    for n in sizes:
+        for entrant in runners(n):
+            entrant.name = f"{entrant.name} {n}"
+            entrants.append(entrant)
+    results = Race(title, entrants, f"{base} {small}").run()
+
+    def growth(name: str) -> float:
+        return results.ratio(f"{name} {large}", f"{name} {small}")
+
+    table = Table(f"Growth: {title}, median ns", ["subject", *(f"{n:,}" for n in sizes), "growth", "target", "met"])
+    for entrant in entrants[: len(entrants) // len(sizes)]:
+        name, ours = entrant.name.rsplit(" ", 1)[0], entrant.role == "ours"
+        cells = [*(number(results.median(f"{name} {n}")) for n in sizes), number(growth(name))]
+        target = Target(1.1, f"{base}'s growth")
+        cells += table.judged([(str(target), growth(name) / growth(base), target.limit)] if ours else [])
+        table.add(name, *cells, ours=ours)
+    return table
+
+
+def inserts(subject: Subject, body: str, keys: list[str]) -> array[int]:
+    """Nanoseconds of every single insert from empty to full, the clock's own cost included."""
+    took = array("q", bytes(8 * len(keys)))
+    names = {**subject.names(subject.new(len(keys)), len(keys)), "clock": time.thread_time_ns, "took": took}
+    fill = loop(f"start = clock()\n{body}\ntook[i] = clock() - start", "i, k", names)
+    gc.collect()
+    gc.disable()
+    try:
+        fill(enumerate(keys), *names.values())
+    finally:
+        gc.enable()
+    return took
+
+
+def worst_insert() -> Table:
+    n, runs = PACE.largest, min(5, PACE.rounds)
+    keys = made("str", 0, n)
+    note = (
+        f"CPU time of one insert with the clock's own. Worst: the least of {runs} runs' worst ones; a stall that belongs"
+        " to the structure comes in every run, a disturbance of the machine does not."
+    )
+    columns = ["subject", "p50 ns", "p99.99 ns", "worst µs", "all, ms", "target", "met"]
+    table = Table(f"Growth: single inserts from empty to {n:,}", columns, note=note)
+    listed = [(s, s.name, s.spelling.get("put") or s.spelling["evict"]) for s in present(MAPS)]
+    listed += [(s, "ullage.TransferMap", s.spelling["begin"]) for s in present(FLIGHTS) if s.role == "ours"]
+    rows = []
+    for subject, name, body in listed:
+        laps = [inserts(subject, body, keys) for _ in range(runs)]
+        cuts = statistics.quantiles(min(laps, key=sum), n=10_000)
+        rows.append((min(map(max, laps)) / 1e3, name, cuts[4_999], cuts[9_998], min(map(sum, laps)) / 1e6, subject))
+    for worst, name, p50, tail, total, subject in sorted(rows, key=lambda row: row[0]):
+        ours = subject.role == "ours"
+        cells = [number(p50), number(tail), number(worst), number(total)]
+        table.add(name, *cells, *table.judged([("worst < 1 ms", worst, 1e3)] if ours else []), ours=ours)
+    return table
+
+
+def tables() -> list[Table]:
+    return [curve(*operation) for operation in OPERATIONS] + [worst_insert()]

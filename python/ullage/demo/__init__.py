@@ -1,0 +1,50 @@
+"""Three stories of memory that grows: a stock object beside ours, with a table and a picture of what was measured."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+NEEDS = ("matplotlib", "psutil", "rich")
+PICTURE = "ullage-demo.png"
+
+
+def missing() -> list[str]:
+    """The packages of the `demo` extra that cannot be imported."""
+    absent = []
+    for name in NEEDS:
+        try:
+            import_module(name)
+        except ImportError:
+            absent.append(name)
+    return absent
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="a shorter load: under ten seconds")
+    parser.add_argument(
+        "--out", type=Path, default=Path("ullage-demo"), metavar="DIR", help="where the picture goes"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    if absent := missing():
+        print(f'The demo needs {", ".join(absent)}. Install with: pip install "ullage[demo]"', file=sys.stderr)
+        return 2
+    # Only now: these modules import the packages of the extra.
+    from ullage.demo.process import SubjectError
+    from ullage.demo.show import show
+
+    picture = options.out / PICTURE
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        show(options.quick, picture)
+    except OSError as error:
+        print(f"python -m ullage demo: error: cannot write {picture}: {error.strerror or error}", file=sys.stderr)
+        return 2
+    except SubjectError as error:
+        print(f"python -m ullage demo: error: {error}", file=sys.stderr)
+        return 1
+    return 0

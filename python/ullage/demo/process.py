@@ -1,0 +1,80 @@
+"""One subject in a process of its own, so that the memory measured is its own.
+
+The child (``python -m ullage.demo.process STORY SIDE ITEMS``) writes a line of JSON for each window as it ends, and one
+for the whole run. The parent (`play`) says how far the child is as the windows come.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from time import perf_counter_ns
+
+import psutil
+
+from ullage.demo.stories import STORIES
+from ullage.demo.story import Run, Story, Window
+
+WINDOWS = 60
+
+
+class SubjectError(Exception):
+    """A child ended without a result; the text is the last thing it said."""
+
+
+def window(done: int, rss: int, nanoseconds: Iterable[int]) -> Window:
+    took = sorted(nanoseconds)
+    share = len(took) - 1
+    p50, p99, worst = (took[round(share * rank)] / 1000 for rank in (0.5, 0.99, 1.0))
+    return Window(done, rss, p50, p99, worst)
+
+
+def measure(story: Story, side: str, items: int) -> None:
+    """The child: play the load, and report on standard output."""
+    memory = psutil.Process().memory_info
+    subject = story.subject(side)
+    took = array("q")
+    peak = begun = 0
+    ends = {items * number // WINDOWS for number in range(1, WINDOWS + 1)}
+    for done, item in enumerate(story.load(items), 1):
+        start = perf_counter_ns()
+        subject(item)
+        took.append(perf_counter_ns() - start)
+        if done in ends:
+            rss = memory().rss
+            peak = max(peak, rss)
+            print(json.dumps(window(done, rss, took[begun:])), flush=True)
+            begun = done
+    steady = window(items, peak, took[items * 3 // 4 :])
+    print(json.dumps({"steady": steady, "outcome": subject.outcome()}), flush=True)
+
+
+def play(story: Story, side: str, items: int, progress: Callable[[int], None]) -> Run:
+    """The parent: run one subject, and call `progress` with the items done so far."""
+    command = [sys.executable, "-m", "ullage.demo.process", story.name, side, str(items)]
+    windows: list[Window] = []
+    run: Run | None = None
+    complaint = ""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        for line in child.stdout or ():
+            try:
+                report = json.loads(line)
+            except ValueError:
+                complaint = line.strip()
+                continue
+            if isinstance(report, list):
+                windows.append(Window(*report))
+                progress(windows[-1].done)
+            else:
+                run = Run(tuple(windows), Window(*report["steady"]), report["outcome"])
+    if child.returncode or run is None:
+        raise SubjectError(f"{story.label(side)}: {complaint or f'exit status {child.returncode}'}")
+    return run
+
+
+if __name__ == "__main__":
+    name, side, items = sys.argv[1:]
+    measure(next(story for story in STORIES if story.name == name), side, int(items))

@@ -1,0 +1,469 @@
+//! Lru: a bounded map; what was used least recently leaves first.
+//!
+//! Every method is one move of one noun, with `&mut self` and without a lock. Keys are found through a [`Probe`], so
+//! each method that takes one may end with `Refused::Undecided` and be called again; until then it has changed nothing.
+
+use crate::chunks::Sparse;
+use crate::eq::{Equality, Probe};
+use crate::refused::Refused;
+use crate::removed::{Cause, Removed};
+use crate::slab::{Order, Token, WalkId};
+use crate::stats::Stats;
+use crate::table::{Cleared, Table};
+use crate::time::Tick;
+
+/// Expired entries that one write moves out on its way.
+const EXPIRE_BUDGET: usize = 8;
+
+/// A new entry, not stored yet. `pair` is taken only when it is.
+#[derive(Debug)]
+pub struct New<K, V> {
+    /// Mixed hash of the key.
+    pub hash: u32,
+    /// Key and value.
+    pub pair: Option<(K, V)>,
+    /// What the entry counts towards the bound.
+    pub weight: u64,
+    /// Nanoseconds to live; None for the map's own.
+    pub ttl: Option<u64>,
+}
+
+/// A bounded map in order of use.
+#[derive(Debug)]
+pub struct Lru<K, V> {
+    table: Table<K, V>,
+    order: Order,
+    bound: u64,
+    weight: u64,
+    /// What each entry weighs; None if each weighs 1.
+    weights: Option<Sparse<u64>>,
+    ttl: Option<u64>,
+    idle: Option<u64>,
+    /// The end of each entry's ttl, kept apart from its deadline only where idleness may end it sooner.
+    ends: Sparse<Tick>,
+    /// Changes with every insertion and removal but not with use or expiry: what a running iteration checks.
+    epoch: u64,
+    stats: Stats,
+    closed: bool,
+}
+
+impl<K, V> Lru<K, V> {
+    /// A map that is closed until it is [configured](Self::configure).
+    pub const fn new() -> Self {
+        Lru {
+            table: Table::new(),
+            order: Order::new(),
+            bound: 0,
+            weight: 0,
+            weights: None,
+            ttl: None,
+            idle: None,
+            ends: Sparse::new(Tick::NEVER),
+            epoch: 0,
+            stats: Stats::ZERO,
+            closed: true,
+        }
+    }
+
+    /// Opens the map: its bound (None for none), whether entries have weights, and lifetimes in nanoseconds.
+    pub fn configure(&mut self, bound: Option<u64>, weighed: bool, ttl: Option<u64>, idle: Option<u64>) {
+        self.bound = bound.unwrap_or(u64::MAX);
+        self.weights = weighed.then(|| Sparse::new(0));
+        (self.ttl, self.idle, self.closed) = (ttl, idle, false);
+    }
+
+    // Questions.
+
+    /// The bound on the total weight; None if there is none.
+    pub fn bound(&self) -> Option<u64> {
+        (self.bound != u64::MAX || self.closed).then_some(self.bound)
+    }
+
+    /// Number of live entries. O(1), and O(due) while expired entries have not been moved out yet.
+    #[inline]
+    pub fn len(&self, now: Tick) -> usize {
+        self.order.len() - self.table.count_due(now)
+    }
+
+    /// Total weight of what is held, expired entries that have not been moved out included.
+    pub fn weight(&self) -> u64 {
+        self.weight
+    }
+
+    /// What the map has done.
+    pub fn stats(&self) -> Stats {
+        self.stats
+    }
+
+    /// Bytes allocated for the structure, beside keys and values.
+    pub fn bytes(&self) -> usize {
+        self.table.bytes() + self.ends.bytes() + self.weights.as_ref().map_or(0, Sparse::bytes)
+    }
+
+    /// An error once [`close`](Self::close) was called.
+    #[inline]
+    pub fn open(&self) -> Result<(), Refused> {
+        if self.closed {
+            return Err(Refused::Closed);
+        }
+        Ok(())
+    }
+
+    /// When the next entry expires, or some time before.
+    pub fn next_due(&self) -> Option<Tick> {
+        self.table.next_due()
+    }
+
+    /// Everything held, live or not, for the collector.
+    pub fn entries(&self) -> impl Iterator<Item = &(K, V)> {
+        self.table.slab.iter()
+    }
+
+    /// Live entries from the least to the most recently used, with their deadlines.
+    pub fn iter(&self, now: Tick) -> impl Iterator<Item = (&K, &V, Tick)> {
+        self.order.iter(&self.table.slab).filter_map(move |token| self.seen(token, now))
+    }
+
+    /// Live entries from the most to the least recently used, with their deadlines.
+    pub fn iter_back(&self, now: Tick) -> impl Iterator<Item = (&K, &V, Tick)> {
+        self.order.iter_back(&self.table.slab).filter_map(move |token| self.seen(token, now))
+    }
+
+    fn seen(&self, token: Token, now: Tick) -> Option<(&K, &V, Tick)> {
+        let (key, value) = self.table.slab.get(token);
+        let at = self.table.at(token);
+        (at > now).then_some((key, value, at))
+    }
+
+    /// The live entry for a key, looked at without using it, with its deadline.
+    pub fn peek<E: Equality<K>>(
+        &self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        now: Tick,
+    ) -> Result<Option<(&V, Tick)>, Refused> {
+        let found = self.find(hash, probe, now)?;
+        Ok(found.map(|token| (&self.table.slab.get(token).1, self.table.at(token))))
+    }
+
+    /// The entry for a key unless it has expired. A closed map has none, and says so.
+    #[inline]
+    fn find<E: Equality<K>>(
+        &self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        now: Tick,
+    ) -> Result<Option<Token>, Refused> {
+        match self.table.find(hash, probe)? {
+            Some(token) if self.table.at(token) > now => Ok(Some(token)),
+            _ => self.open().map(|()| None),
+        }
+    }
+
+    #[inline]
+    fn weight_of(&self, token: Token) -> u64 {
+        self.weights.as_ref().map_or(1, |weights| weights.get(token.0))
+    }
+
+    /// Changes what an entry weighs, and gives what it weighed.
+    fn set_weight(&mut self, token: Token, weight: u64) -> u64 {
+        let weights = self.weights.as_mut().expect("a map with weights");
+        std::mem::replace(weights.slot(token.0).expect("made at insertion"), weight)
+    }
+
+    // Moves.
+
+    /// Uses an entry: it becomes the most recent, and its idle time starts again. Counts a hit or a miss.
+    #[inline]
+    pub fn get<E: Equality<K>>(
+        &mut self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        now: Tick,
+    ) -> Result<Option<&V>, Refused> {
+        let Some(token) = self.find(hash, probe, now)? else {
+            self.stats.misses += 1;
+            return Ok(None);
+        };
+        self.stats.hits += 1;
+        self.r#use(token, now);
+        Ok(Some(&self.table.slab.get(token).1))
+    }
+
+    #[inline]
+    fn r#use(&mut self, token: Token, now: Tick) {
+        self.order.move_last(&mut self.table.slab, token);
+        if self.idle.is_some() {
+            let at = now.after(self.idle).min(self.ends.get(token.0));
+            self.table.schedule(token, at);
+        }
+    }
+
+    /// Uses an entry without reading it; with `ttl`, its lifetime starts again. False if there is none.
+    pub fn touch<E: Equality<K>>(
+        &mut self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        ttl: Option<u64>,
+        now: Tick,
+    ) -> Result<bool, Refused> {
+        let Some(token) = self.find(hash, probe, now)? else { return Ok(false) };
+        if ttl.is_some() {
+            self.start_life(token, ttl, now)?;
+        }
+        self.r#use(token, now);
+        Ok(true)
+    }
+
+    /// Makes an entry the most or the least recent one without using it. False if there is none.
+    pub fn move_to_end<E: Equality<K>>(
+        &mut self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        last: bool,
+        now: Tick,
+    ) -> Result<bool, Refused> {
+        let Some(token) = self.find(hash, probe, now)? else { return Ok(false) };
+        match last {
+            true => self.order.move_last(&mut self.table.slab, token),
+            false => self.order.move_first(&mut self.table.slab, token),
+        }
+        Ok(true)
+    }
+
+    /// Stores an entry as the most recent one, in place of the one with its key. Others leave until the bound holds.
+    #[inline]
+    pub fn put<E: Equality<K>>(
+        &mut self,
+        probe: &mut Probe<'_, K, E>,
+        new: &mut New<K, V>,
+        now: Tick,
+        removed: &mut Removed<K, V>,
+    ) -> Result<(), Refused> {
+        let found = self.table.find(new.hash, probe)?;
+        self.open()?;
+        if new.weight > self.bound {
+            self.stats.rejected += 1;
+            return Err(Refused::TooHeavy { weight: new.weight, bound: self.bound });
+        }
+        match found {
+            Some(token) => self.replace(token, new, now, removed),
+            None => self.insert(new, now, removed),
+        }
+    }
+
+    /// Uses the live entry with this key if there is one, else stores the new one. True if it was stored.
+    pub fn put_if_absent<E: Equality<K>>(
+        &mut self,
+        probe: &mut Probe<'_, K, E>,
+        new: &mut New<K, V>,
+        now: Tick,
+        removed: &mut Removed<K, V>,
+    ) -> Result<Option<&V>, Refused> {
+        if let Some(token) = self.find(new.hash, probe, now)? {
+            self.stats.hits += 1;
+            self.r#use(token, now);
+            return Ok(Some(&self.table.slab.get(token).1));
+        }
+        self.put(probe, new, now, removed)?;
+        self.stats.misses += 1;
+        Ok(None)
+    }
+
+    #[inline]
+    fn insert(&mut self, new: &mut New<K, V>, now: Tick, removed: &mut Removed<K, V>) -> Result<(), Refused> {
+        self.make_room(new.weight, now, removed);
+        let end = now.after(new.ttl.or(self.ttl));
+        let at = end.min(now.after(self.idle));
+        let token = self.table.reserve(at)?;
+        if let Some(weights) = &mut self.weights {
+            *weights.slot(token.0)? = new.weight;
+        }
+        if self.idle.is_some() {
+            *self.ends.slot(token.0)? = end;
+        }
+        let (key, value) = new.pair.take().expect("a new entry is stored once");
+        self.table.insert(new.hash, key, value, at);
+        self.order.push_last(&mut self.table.slab, token);
+        self.weight += new.weight;
+        self.stats.insertions += 1;
+        self.epoch += 1;
+        Ok(())
+    }
+
+    #[inline]
+    fn replace(
+        &mut self,
+        token: Token,
+        new: &mut New<K, V>,
+        now: Tick,
+        removed: &mut Removed<K, V>,
+    ) -> Result<(), Refused> {
+        let cause = if self.table.at(token) > now { Cause::Replaced } else { Cause::Expired };
+        self.start_life(token, new.ttl, now)?;
+        let (key, value) = new.pair.take().expect("a new entry is stored once");
+        let old = std::mem::replace(&mut self.table.slab.get_mut(token).1, value);
+        self.stats.count(cause, 1);
+        removed.push(key, old, cause);
+        self.order.move_last(&mut self.table.slab, token);
+        if self.weights.is_some() {
+            // Weightless while others leave for it; being the newest, it stays.
+            self.weight -= self.set_weight(token, 0);
+            self.make_room(new.weight, now, removed);
+            self.set_weight(token, new.weight);
+            self.weight += new.weight;
+        }
+        Ok(())
+    }
+
+    /// Starts an entry's lifetime anew.
+    #[inline]
+    fn start_life(&mut self, token: Token, ttl: Option<u64>, now: Tick) -> Result<(), Refused> {
+        let end = now.after(ttl.or(self.ttl));
+        let at = end.min(now.after(self.idle));
+        self.table.reserve_time(token, at)?;
+        if self.idle.is_some() {
+            *self.ends.slot(token.0)? = end;
+        }
+        self.table.schedule(token, at);
+        Ok(())
+    }
+
+    /// Lets entries leave, expired ones first, until `weight` more fits.
+    #[inline]
+    fn make_room(&mut self, weight: u64, now: Tick, removed: &mut Removed<K, V>) {
+        let _ = self.expire(now, EXPIRE_BUDGET, removed);
+        while self.weight > self.bound - weight {
+            if self.expire(now, 1, removed) == 0 {
+                let Some(oldest) = self.order.first() else { break };
+                self.leave(oldest, Cause::Size, removed);
+            }
+        }
+    }
+
+    #[inline]
+    fn leave(&mut self, token: Token, cause: Cause, removed: &mut Removed<K, V>) {
+        let (key, value) = self.take(token, cause);
+        removed.push(key, value, cause);
+    }
+
+    #[inline]
+    fn take(&mut self, token: Token, cause: Cause) -> (K, V) {
+        let weight = self.weight_of(token);
+        self.weight -= weight;
+        self.order.unlink(&mut self.table.slab, token);
+        self.stats.count(cause, 1);
+        if cause == Cause::Expired || cause == Cause::Size {
+            self.stats.evicted_weight += weight;
+        }
+        if cause != Cause::Expired {
+            self.epoch += 1;
+        }
+        self.table.remove(token)
+    }
+
+    /// Moves out at most `budget` entries whose time is over, and says how many.
+    #[inline]
+    pub fn expire(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
+        for done in 0..budget {
+            let Some((token, _)) = self.table.pop_due(now) else { return done };
+            self.leave(token, Cause::Expired, removed);
+        }
+        budget
+    }
+
+    /// Takes the live entry with this key out.
+    pub fn remove<E: Equality<K>>(
+        &mut self,
+        hash: u32,
+        probe: &mut Probe<'_, K, E>,
+        now: Tick,
+    ) -> Result<Option<(K, V)>, Refused> {
+        let found = self.find(hash, probe, now)?;
+        Ok(found.map(|token| self.take(token, Cause::Explicit)))
+    }
+
+    /// Takes the most or the least recent live entry out.
+    pub fn pop(&mut self, last: bool, cause: Cause, now: Tick, removed: &mut Removed<K, V>) -> Option<(K, V)> {
+        loop {
+            let token = if last { self.order.last() } else { self.order.first() }?;
+            if self.table.at(token) > now {
+                return Some(self.take(token, cause));
+            }
+            self.leave(token, Cause::Expired, removed);
+        }
+    }
+
+    /// Changes the bound; what is too much for it leaves.
+    pub fn set_bound(&mut self, bound: Option<u64>, now: Tick, removed: &mut Removed<K, V>) {
+        self.bound = bound.unwrap_or(u64::MAX);
+        self.make_room(0, now, removed);
+    }
+
+    /// Changes how long later entries live, in nanoseconds.
+    pub fn set_ttl(&mut self, ttl: Option<u64>) {
+        self.ttl = ttl;
+    }
+
+    /// Empties the map in O(1); what it held is dropped by the caller.
+    pub fn clear(&mut self) -> Cleared<K, V> {
+        self.epoch += 1;
+        self.weight = 0;
+        self.stats.count(Cause::Explicit, self.order.len() as u64);
+        if let Some(weights) = &mut self.weights {
+            *weights = Sparse::new(0);
+        }
+        self.ends = Sparse::new(Tick::NEVER);
+        let table = std::mem::replace(&mut self.table, Table::new());
+        Cleared { table, order: std::mem::take(&mut self.order) }
+    }
+
+    /// Empties the map for good: whatever needs it from now on is refused.
+    pub fn close(&mut self) -> Cleared<K, V> {
+        self.closed = true;
+        self.bound = 0;
+        self.clear()
+    }
+
+    // Walks: iterations that outlive the lock.
+
+    /// Starts a walk, and gives the epoch that its steps must name.
+    pub fn walk(&mut self, backwards: bool) -> (WalkId, u64) {
+        (self.order.walk(backwards), self.epoch)
+    }
+
+    /// The next live entry of a walk; refused if entries came or went since it began.
+    pub fn step(&mut self, (walk, epoch): (WalkId, u64), now: Tick) -> Result<Option<(&K, &V)>, Refused> {
+        if epoch != self.epoch {
+            return Err(Refused::Changed);
+        }
+        while let Some(token) = self.order.step(&self.table.slab, walk) {
+            if self.table.at(token) > now {
+                let (key, value) = self.table.slab.get(token);
+                return Ok(Some((key, value)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets a walk.
+    pub fn end_walk(&mut self, walk: WalkId) {
+        self.order.end_walk(walk);
+    }
+
+    /// Panics unless the parts agree and the bound holds.
+    #[cfg(any(test, feature = "validate"))]
+    pub fn validate(&self) {
+        self.table.validate();
+        self.order.validate(&self.table.slab);
+        assert_eq!(self.table.slab.iter().count(), self.order.len());
+        assert_eq!(self.weight, self.order.iter(&self.table.slab).map(|token| self.weight_of(token)).sum::<u64>());
+        assert!(self.weight <= self.bound);
+    }
+}
+
+impl<K, V> Default for Lru<K, V> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
