@@ -1,8 +1,8 @@
 """Instructions an operation, counted by valgrind's callgrind: they repeat exactly where nanoseconds never do.
 
-callgrind writes its counts and starts anew whenever a libc function that nothing else calls is about to be entered; the
-child calls it before and after a loop over nothing, and after a loop over the items. The difference of the two, divided,
-is one operation with its loop.
+callgrind writes its counts and starts anew whenever a libc function that nothing else calls is about to be entered.
+The child calls it around a loop over nothing and after a loop over the items; the difference, divided, is one operation
+with its loop.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from maps import KEYS
+from maps import made
 from rounds import PACE, loop
 from subjects import FLIGHTS, HISTORIES, MAPS, present
 from table import Table
@@ -59,7 +59,7 @@ def child(family: str, name: str, plan: list[Column]) -> None:
     gc.disable()
     for _, operation, n in plan:
         names = subject.names(subject.new(n), n)
-        keys = [KEYS["str"](i) for i in range(n + OPS + 64)]
+        keys = made("str", 0, n + OPS + 64)
         each, work = items(operation, n, keys)
         loop(fill, "k", names)(keys[:n], *names.values())
         run = loop(subject.spelling[operation], each, names)
@@ -83,7 +83,7 @@ def table(family: str, plan: list[Column]) -> Table:
     listed = Table(f"Instructions an operation with its loop, {family}", ["subject", *(title for title, _, _ in plan)])
     rows = []
     for subject in present(FAMILIES[family]):
-        if PACE.rounds < 10 and subject.role == "peer":
+        if PACE.quick and subject.role != "ours":
             continue  # the quick pace only sees that counting works
         # `o`, the key a dict has to be told to remove, would cost every subject a longer loop.
         able = [c for c in plan if c[1] in subject.spelling and (c[1] != "evict" or subject.role != "floor")]

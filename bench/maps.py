@@ -95,6 +95,6 @@ def races() -> list[tuple[str, Callable[[], Race]]]:
     for n in PACE.sizes(1_000, 1_000_000):
         race(f"Overwriting, {n:,} str keys", partial(overwrites, n), at_most(1.3))
     for kind, n in [("int", small), *(("str", n) for n in PACE.sizes(1_000, 100_000, 1_000_000))]:
-        note = "dict is told which key to delete."
-        race(f"New {kind} key that evicts, {n:,} entries", partial(evictions, n, kind), Target(0.7, "best peer"), note=note)
+        title, note = f"New {kind} key that evicts, {n:,} entries", "dict is told which key to delete."
+        race(title, partial(evictions, n, kind), Target(0.7, "best peer"), note=note)
     return listed

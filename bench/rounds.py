@@ -1,8 +1,8 @@
 """Races: subjects do the same operation in short, interleaved rounds on one thread.
 
-On a machine that does other work too, a single timing says little; but what slows one lap slows its neighbours, so the
-ratio of two laps of the same round says a lot, and the median of many such ratios repeats. A lap is timed in CPU time of
-the thread, with the garbage collector off; what the bare loop costs is taken off.
+On a machine that does other work too, a single timing says little; but what slows one lap slows its neighbours, so
+the ratio of two laps of the same round says a lot, and the median of many such ratios repeats. A lap is timed in CPU
+time of the thread, with the garbage collector off; what the bare loop costs is taken off.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ class Pace:
     lap_ns: int = 4_000_000
     most_ops: int = 20_000
     largest: int = 1_000_000
+    quick: bool = False
 
     def quicken(self) -> None:
+        self.quick = True
         self.rounds, self.lap_ns, self.most_ops, self.largest = 3, 200_000, 500, 2_000
 
     def sizes(self, *sizes: int) -> list[int]:
@@ -106,7 +108,7 @@ class Target:
     against: str
 
     def __str__(self) -> str:
-        return f"≤ {self.limit:g} × {self.against}"
+        return f"≤ {self.limit:g}x {self.against}"
 
 
 @dataclass

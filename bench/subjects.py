@@ -67,12 +67,12 @@ MAPS = [
     Subject("moka-py", "moka_py", lambda m, n: m.Moka(n, policy="lru"), methods(), remark="evicts in batches"),
     Subject("theine", "theine", lambda m, n: m.Cache(n), methods(), remark="W-TinyLFU: may refuse a new key"),
     Subject("pylru", "pylru", lambda m, n: m.lrucache(n), mapping(), remark="no lock"),
-    Subject("expiringdict", "expiringdict", lambda m, n: m.ExpiringDict(n, HOUR), mapping(), remark="oldest leaves first"),
+    Subject("expiringdict", "expiringdict", lambda m, n: m.ExpiringDict(n, HOUR), mapping(), remark="oldest leaves"),
 ]
 
 
-def flight(begin: str, complete: str, expire: str = "") -> dict[str, str]:
-    return {"begin": begin, "complete": complete, "pair": f"{begin}; {complete}", **({"expire": expire} if expire else {})}
+def flight(begin: str, complete: str, **other: str) -> dict[str, str]:
+    return {"begin": begin, "complete": complete, "pair": f"{begin}; {complete}", **other}
 
 
 # Room for twice the live entries, so that nothing leaves for room where a lifetime is measured.
@@ -82,35 +82,35 @@ FLIGHTS = [
         "ullage",
         "ullage",
         lambda m, n: m.TransferMap(HOUR),
-        flight("c.begin(k, v)", "c.complete(o)", "c.pop_expired(256)"),
+        flight("c.begin(k, v)", "c.complete(o)", expire="c.pop_expired(256)"),
         "ours",
     ),
     Subject(
         "cachetools.TTLCache",
         "cachetools",
         lambda m, n: m.TTLCache(2 * n, HOUR),
-        flight("c[k] = v", "c.pop(o)", "c.expire()"),
+        flight("c[k] = v", "c.pop(o)", expire="c.expire()"),
         remark="one ttl a cache, no lock",
     ),
     Subject(
         "cachetools.TLRUCache",
         "cachetools",
         lambda m, n: m.TLRUCache(2 * n, lambda key, value, now: now + HOUR),
-        flight("c[k] = v", "c.pop(o)", "c.expire()"),
+        flight("c[k] = v", "c.pop(o)", expire="c.expire()"),
         remark="ttl an item, no lock",
     ),
     Subject(
         "cachebox.TTLCache",
         "cachebox",
         lambda m, n: m.TTLCache(2 * n, HOUR),
-        flight("c[k] = v", "c.pop(o)", "c.expire()"),
+        flight("c[k] = v", "c.pop(o)", expire="c.expire()"),
         remark="one ttl a cache",
     ),
     Subject(
         "cachebox.VTTLCache",
         "cachebox",
         lambda m, n: m.VTTLCache(2 * n),
-        flight("c.insert(k, v, 3600.0)", "c.pop(o)", "c.expire()"),
+        flight("c.insert(k, v, 3600.0)", "c.pop(o)", expire="c.expire()"),
         remark="ttl an item",
     ),
     Subject(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 MISSED = "**missed**"
 
@@ -28,9 +29,10 @@ class Table:
 
     @staticmethod
     def judged(verdicts: Iterable[tuple[str, float | None, float]]) -> list[str]:
-        """The cells "target" and "met" for what was (text, measured, limit); what has nothing to compare is left out."""
-        known = [(text, "yes" if value <= limit else MISSED) for text, value, limit in verdicts if value is not None]
-        return ["; ".join(text for text, _ in known), "; ".join(met for _, met in known)]
+        """The cells "target" and "met" for every (text, measured, limit); what was not measured is left out."""
+        known = [(text, value, value <= limit) for text, value, limit in verdicts if value is not None]
+        met = ("yes" if held else f"{MISSED} ({number(value)})" for _, value, held in known)
+        return ["; ".join(text for text, _, _ in known), "; ".join(met)]
 
     def __str__(self) -> str:
         lines = [f"**{self.title}**", ""]
@@ -43,11 +45,14 @@ class Table:
 
 
 def missed(page: str) -> list[str]:
-    """Title and row of every missed target on a page, in the order of the page."""
+    """Title, subject and target of every miss on a page, in the order of the page."""
     found, title = [], ""
     for line in page.splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
         if line.startswith("**"):
             title = line.strip("*")
-        elif MISSED in line and line.startswith("|"):
-            found.append(f"{title}: {line.split('|')[1].strip().strip('*')}")
+        for targets, verdicts in pairwise(cells):
+            if MISSED in verdicts:
+                pairs = zip(targets.split("; "), verdicts.split("; "), strict=True)
+                found += [f"{title}: {cells[1].strip('*')} {t}, {v}" for t, v in pairs if MISSED in v]
     return found

@@ -14,7 +14,7 @@ for package in ("matplotlib", "psutil", "rich"):
     pytest.importorskip(package, reason=f'the demo needs {package}: pip install "ullage[demo]"')
 
 from ullage.__main__ import main  # noqa: E402
-from ullage.demo import PICTURE, completions, history, process, show, transfers  # noqa: E402
+from ullage.demo import PAGE, PICTURE, completions, history, process, show, transfers  # noqa: E402
 from ullage.demo.findings import Finding, Verdict, amount, findings  # noqa: E402
 from ullage.demo.stories import STORIES  # noqa: E402
 from ullage.demo.story import MIB, Run, Story, Window  # noqa: E402
@@ -126,13 +126,16 @@ def test_the_demo_from_end_to_end(
             assert story.label(side) in shown
     assert shown.count("peak memory ") == len(STORIES)
     assert PICTURE in shown.splitlines()[-1]
+    page = (out / PAGE).read_text(encoding="utf-8")
+    assert f'src="{PICTURE}"' in page
+    assert all(story.title in page for story in STORIES)
 
 
-def test_a_picture_that_cannot_be_written_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     occupied = tmp_path / "file"
     occupied.touch()
     assert main(["demo", "--out", str(occupied)]) == 2
-    assert f"cannot write {occupied / PICTURE}" in capsys.readouterr().err
+    assert f"error: {occupied}: File exists" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -118,8 +118,8 @@ def main(subject: str, calls: int) -> None:
         bounds = Bounds(lm, program)
         stop = threading.Event()
         observer = threading.Thread(target=bounds.watch, args=(stop,))
-        # Threads take turns ten times as often as usual: more places to be caught between a check and an act.
-        sys.setswitchinterval(0.0005)
+        # Threads take turns at every chance: more places to be caught between a check and an act.
+        sys.setswitchinterval(0.00001)
         observer.start()
         report["samples"] = play(program, calls, report["failures"])
         stop.set()

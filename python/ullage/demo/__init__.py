@@ -9,6 +9,7 @@ from pathlib import Path
 
 NEEDS = ("matplotlib", "psutil", "rich")
 PICTURE = "ullage-demo.png"
+PAGE = "ullage-demo.html"
 
 
 def missing() -> list[str]:
@@ -25,7 +26,7 @@ def missing() -> list[str]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a shorter load: under ten seconds")
     parser.add_argument(
-        "--out", type=Path, default=Path("ullage-demo"), metavar="DIR", help="where the picture goes"
+        "--out", type=Path, default=Path("ullage-demo"), metavar="DIR", help="where the picture and the page go"
     )
 
 
@@ -37,12 +38,12 @@ def run(options: argparse.Namespace) -> int:
     from ullage.demo.process import SubjectError
     from ullage.demo.show import show
 
-    picture = options.out / PICTURE
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        show(options.quick, picture)
+        show(options.quick, options.out / PICTURE, options.out / PAGE)
     except OSError as error:
-        print(f"python -m ullage demo: error: cannot write {picture}: {error.strerror or error}", file=sys.stderr)
+        place = error.filename or options.out
+        print(f"python -m ullage demo: error: {place}: {error.strerror or error}", file=sys.stderr)
         return 2
     except SubjectError as error:
         print(f"python -m ullage demo: error: {error}", file=sys.stderr)

@@ -17,6 +17,13 @@ from ullage.demo.story import MIB, SIDES, Run, Story
 
 COLOURS = {Verdict.BETTER: "green", Verdict.SAME: "dim", Verdict.WORSE: "red"}
 
+HTML = """<!doctype html>
+<meta charset="utf-8">
+<title>ullage demo</title>
+<img src="PICTURE" alt="Memory and latency over time, for each story" style="max-width: 100%">
+<pre style="font-family: monospace; line-height: 1.3">{code}</pre>
+"""
+
 Results = list[tuple[Story, Run, Run]]
 
 
@@ -73,10 +80,13 @@ def explain(results: Results, console: Console) -> None:
     )
 
 
-def show(quick: bool, picture: Path) -> None:
-    console = Console()
-    results = play_all(quick, console)
+def show(quick: bool, picture: Path, page: Path) -> None:
+    results = play_all(quick, Console())
+    # Not the console of the progress bar: this one's words are what the page repeats.
+    console = Console(record=True)
     console.print(table(results))
     explain(results, console)
     draw(results, picture)
-    console.print(f"\nMemory and latency over time: {picture}", soft_wrap=True, highlight=False)
+    html = console.export_html(code_format=HTML.replace("PICTURE", picture.name), inline_styles=True)
+    page.write_text(html, encoding="utf-8")
+    console.print(f"\nMemory and latency over time: {picture} (and {page.name})", soft_wrap=True, highlight=False)

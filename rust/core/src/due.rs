@@ -118,14 +118,15 @@ impl Due {
         loop {
             let place = self.earliest()?;
             let start = self.start(place);
-            if start > now.0 {
+            if start > now.0.max(self.elapsed) {
                 // Still before the earliest slot, so every entry keeps the digit that places it.
                 self.elapsed = self.elapsed.max(now.0);
                 return None;
             }
             let slot = &self.levels[place.level].slots[place.slot];
             if slot.in_order || place.level == 0 {
-                let token = Token(slot.first);
+                // A slot of one tick is mixed only by what was overdue when it came.
+                let token = self.earliest_in(slot);
                 let at = self.at(token);
                 if at > now {
                     return None;
@@ -146,8 +147,8 @@ impl Due {
         if slot.in_order {
             return Some(self.at(Token(slot.first)));
         }
-        let earliest = self.earliest_in(slot);
-        Some(if slot.len as usize <= GLANCE { self.at(earliest) } else { Tick(self.start(place)) })
+        let earliest = self.at(self.earliest_in(slot));
+        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.start(place))) })
     }
 
     /// The entry that will leave next: exact, unless more than a few entries stand in one mixed slot.
@@ -165,12 +166,12 @@ impl Due {
                 let slot = left.trailing_zeros() as usize;
                 left &= left - 1;
                 let start = self.start(Place { level, slot });
-                if start > now.0 {
+                if start > now.0.max(self.elapsed) {
                     return due;
                 }
                 let slot = &slots[slot];
                 let width = 1u64.checked_shl(DIGIT * level as u32).unwrap_or(u64::MAX);
-                if start.saturating_add(width - 1) <= now.0 || level == 0 {
+                if start.saturating_add(width - 1) <= now.0 {
                     due += slot.len as usize;
                 } else {
                     let entries = self.entries(slot).map(|raw| self.at(Token(raw)) <= now);

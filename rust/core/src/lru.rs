@@ -247,9 +247,11 @@ impl<K, V> Lru<K, V> {
             return Err(Refused::TooHeavy { weight: new.weight, bound: self.bound });
         }
         match found {
-            Some(token) => self.replace(token, new, now, removed),
-            None => self.insert(new, now, removed),
+            Some(token) if self.table.at(token) > now => return self.replace(token, new, now, removed),
+            Some(overdue) => self.leave(overdue, Cause::Expired, removed),
+            None => {}
         }
+        self.insert(new, now, removed)
     }
 
     /// Uses the live entry with this key if there is one, else stores the new one. True if it was stored.
@@ -299,12 +301,11 @@ impl<K, V> Lru<K, V> {
         now: Tick,
         removed: &mut Removed<K, V>,
     ) -> Result<(), Refused> {
-        let cause = if self.table.at(token) > now { Cause::Replaced } else { Cause::Expired };
         self.start_life(token, new.ttl, now)?;
         let (key, value) = new.pair.take().expect("a new entry is stored once");
         let old = std::mem::replace(&mut self.table.slab.get_mut(token).1, value);
-        self.stats.count(cause, 1);
-        removed.push(key, old, cause);
+        self.stats.count(Cause::Replaced, 1);
+        removed.push(key, old, Cause::Replaced);
         self.order.move_last(&mut self.table.slab, token);
         if self.weights.is_some() {
             // Weightless while others leave for it; being the newest, it stays.

@@ -28,6 +28,9 @@ pub struct Ring<T> {
     closed: bool,
 }
 
+/// Items with their weights that a ring did not take, and why.
+pub type Spurned<T> = (Vec<(T, u64)>, Refused);
+
 /// A place in the endless sequence, and where the iteration ends.
 #[derive(Debug, Clone, Copy)]
 pub struct Cursor {
@@ -190,6 +193,9 @@ impl<T> Ring<T> {
         if let Err(refused) = self.open().and_then(|()| self.admit(weight, self.len())) {
             return Err((item, refused));
         }
+        if self.pinned() >= self.maxlen {
+            return Err((item, Refused::Full { maxsize: self.maxlen as u64, waiting: 0 }));
+        }
         while self.len() >= self.maxlen || self.weight > self.max_weight - weight {
             self.fall(fallen);
         }
@@ -202,7 +208,9 @@ impl<T> Ring<T> {
             weight
         });
         if let Some(ends) = &mut self.ends {
-            ends.push_back(now.after(self.ttl));
+            // In order, also if the clock was turned back.
+            let last = ends.back().copied().unwrap_or_default();
+            ends.push_back(now.after(self.ttl).max(last));
         }
         Ok(())
     }
@@ -251,7 +259,9 @@ impl<T> Ring<T> {
 
     /// Adds an item at the front; on a full ring the newest leaves, as with a deque.
     pub fn push_front(&mut self, item: T, weight: u64, now: Tick, fallen: &mut Fallen<T>) -> Result<(), (T, Refused)> {
-        if let Err(refused) = self.open().and_then(|()| self.admit(weight, 0)).and_then(|()| self.reserve(1)) {
+        // The last of the pinned items, if there are that many, is pinned no more.
+        let unpinned = if self.len() < self.keep_first { usize::MAX } else { self.keep_first.wrapping_sub(1) };
+        if let Err(refused) = self.open().and_then(|()| self.admit(weight, unpinned)).and_then(|()| self.reserve(1)) {
             return Err((item, refused));
         }
         while self.len() >= self.maxlen || self.weight > self.max_weight - weight {
@@ -287,8 +297,9 @@ impl<T> Ring<T> {
         }
         if let Some(ends) = &mut self.ends {
             // In order, so that the front is always what leaves next: no later than what stands behind it.
-            let end = ends.range(position..).next().copied().unwrap_or(Tick::NEVER).min(now.after(self.ttl));
-            ends.insert(position, end);
+            let before = position.checked_sub(1).map_or(Tick::default(), |before| ends[before]);
+            let behind = ends.get(position).copied().unwrap_or(Tick::NEVER);
+            ends.insert(position, now.after(self.ttl).max(before).min(behind));
         }
         self.epoch += 1;
     }
@@ -360,9 +371,16 @@ impl<T> Ring<T> {
         new: Vec<(T, u64)>,
         now: Tick,
         fallen: &mut Fallen<T>,
-    ) -> Result<Vec<T>, (Vec<(T, u64)>, Refused)> {
+    ) -> Result<Vec<T>, Spurned<T>> {
         let heaviest = new.iter().map(|&(_, weight)| weight).max().unwrap_or(0);
-        let reserve = self.open().and_then(|()| self.admit(heaviest, usize::MAX)).and_then(|()| self.reserve(new.len()));
+        let total = new.iter().try_fold(self.weight, |sum, &(_, weight)| sum.checked_add(weight));
+        let countable = match total {
+            // All of them stand here for a moment, so their sum has to be a number.
+            None if self.weights.is_some() => Err(Refused::TooHeavy { weight: u64::MAX, bound: self.max_weight }),
+            _ => Ok(()),
+        };
+        let admit = self.open().and_then(|()| self.admit(heaviest, usize::MAX)).and(countable);
+        let reserve = admit.and_then(|()| self.reserve(new.len()));
         if let Err(refused) = reserve {
             return Err((new, refused));
         }

@@ -1,0 +1,305 @@
+"""HistoryRing: the surface of a list over the core's ring."""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, MutableSequence
+from reprlib import recursive_repr
+from types import GenericAlias
+from typing import Any, SupportsIndex, cast
+
+from ullage import _core, _sizes
+from ullage._state import Portable
+from ullage._stats import HistoryStats
+from ullage._times import Lifetime, nanoseconds
+
+_UNSET: Any = object()
+_NO_BOUND = 2**63
+_SHOWN = 20
+
+
+class HistoryRing(Portable, _core.HistoryRing):
+    """A list that forgets its oldest items.
+
+    `HistoryRing(100)` keeps the last 100; `HistoryRing(max_bytes="64 MiB")` what fits into that much memory, as
+    `deep_sizeof` measures it. Index, append and `pop(0)` are O(1) at any length; a slice copies only what it returns.
+
+    Parameters
+    ----------
+    maxlen: an integer of at least 1, or None for no bound.
+    iterable: items to begin with.
+    weigher: `weigher(item) -> int >= 0`, called once an item; `max_weight` bounds the sum.
+    max_bytes: in place of these two: bytes, `"512 MiB"`, `"2GB"`, or `"5%"` of the memory that may be used.
+    keep_first: the first `keep_first` items never fall off: a system prompt.
+    ttl: seconds after which an item falls off, or a `timedelta`; None for never.
+    on_drop: `on_drop(items)`, called after items have fallen off, in order, each once, with nothing locked.
+    timer: a clock in seconds, `time.monotonic` by default.
+    name: what reports call it.
+
+    Differences from a list
+    -----------------------
+    - `append` on a full ring lets the oldest item fall off, `insert` raises IndexError, as with a `deque`; a slice that
+      grows the ring too far lets the oldest fall off.
+    - Iteration goes over what was there when it began, less what has fallen off since; others may append meanwhile.
+    - `isinstance(ring, list)` is False, on purpose: code in C would write to a list past its bound. A function that
+      insists on a list wants `list(ring)` or `ring[:]`.
+    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring. `sort` raises ValueError if the ring changes meanwhile.
+
+    Safe to use from many threads.
+    """
+
+    __slots__ = ("_settings",)
+    __hash__ = None  # type: ignore[assignment]
+    __class_getitem__ = classmethod(GenericAlias)
+    _hook_names = ("on_drop", "timer")
+
+    def __init__(
+        self,
+        maxlen: int | None = _UNSET,
+        iterable: Iterable[Any] = (),
+        *,
+        weigher: Callable[[Any], int] | None = None,
+        max_weight: int | None = None,
+        max_bytes: int | str | None = None,
+        keep_first: int = 0,
+        ttl: Lifetime = None,
+        on_drop: Callable[[list[Any]], object] | None = None,
+        timer: Callable[[], float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if maxlen is _UNSET and max_weight is None and max_bytes is None:
+            raise TypeError("give maxlen, a number of items or None, or max_bytes, or max_weight with a weigher")
+        if max_bytes is not None and (weigher is not None or max_weight is not None):
+            raise TypeError("max_bytes weighs items itself; with a weigher of your own, give max_weight")
+        if max_weight is not None and weigher is None:
+            raise TypeError("max_weight needs a weigher")
+        for hook, what in ((weigher, "weigher"), (on_drop, "on_drop"), (timer, "timer")):
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        length = None if maxlen is _UNSET else _sizes.count(maxlen, "maxlen")
+        pinned = _sizes.whole(keep_first, "keep_first")
+        if length is not None and pinned >= length:
+            raise ValueError(f"keep_first must be less than maxlen, {length}; got {keep_first}")
+        weight = _sizes.count(max_weight, "max_weight")
+        if max_bytes is not None:
+            weight, weigher = _sizes.size(max_bytes, "max_bytes"), _core.deep_sizeof
+        bound = _NO_BOUND if weight is None and weigher is not None else weight
+        self._configure(_sizes.stored(length), weigher, bound, pinned, nanoseconds(ttl), on_drop, timer)
+        self._settings = {
+            "maxlen": length,
+            "weigher": weigher if max_bytes is None else None,
+            "max_weight": weight if max_bytes is None else None,
+            "max_bytes": weight if max_bytes is not None else None,
+            "keep_first": pinned,
+            "ttl": ttl,
+            "on_drop": on_drop,
+            "timer": timer,
+            "name": name,
+        }
+        self.extend(iterable)
+
+    # The bounds.
+
+    @property
+    def maxlen(self) -> int | None:
+        """The most items, or None. Shrinking drops the oldest at once."""
+        return self._maxlen
+
+    @maxlen.setter
+    def maxlen(self, maxlen: int | None) -> None:
+        length = _sizes.count(maxlen, "maxlen")
+        if length is not None and self.keep_first >= length:
+            raise ValueError(f"maxlen must be more than keep_first, {self.keep_first}; got {maxlen}")
+        self._maxlen = _sizes.stored(length)
+        self._settings = {**self._settings, "maxlen": length}
+
+    @property
+    def max_weight(self) -> int | None:
+        """The most weight, or bytes if the ring was made with `max_bytes`; None for no bound."""
+        weight = self._max_weight
+        return None if weight is None or weight >= _NO_BOUND else weight
+
+    @max_weight.setter
+    def max_weight(self, max_weight: int | str) -> None:
+        in_bytes = self._settings["max_bytes"] is not None
+        if self._max_weight is None:
+            raise TypeError("this ring has no weigher")
+        weight = _sizes.size(max_weight, "max_weight") if in_bytes else _sizes.count(max_weight, "max_weight")
+        self._max_weight = _NO_BOUND if weight is None else weight
+        self._settings = {**self._settings, "max_bytes" if in_bytes else "max_weight": weight}
+
+    @property
+    def name(self) -> str | None:
+        """What reports call it."""
+        return cast("str | None", self._settings["name"])
+
+    @property
+    def ttl(self) -> Lifetime:
+        """What `ttl` was given."""
+        return cast(Lifetime, self._settings["ttl"])
+
+    def stats(self) -> HistoryStats:
+        """A snapshot of the counts; two can be subtracted."""
+        return HistoryStats(
+            dropped=self.dropped,
+            callback_errors=self._callback_errors,
+            entries=len(self),
+            weight=self.weight,
+            maxlen=self.maxlen,
+            max_weight=self.max_weight,
+        )
+
+    # A list's and a deque's surface.
+
+    def extend(self, iterable: Iterable[Any], /) -> None:
+        """Appends every item of an iterable; the ring itself is one too."""
+        append = self.append
+        for item in list(self) if iterable is self else iterable:
+            append(item)
+
+    def extendleft(self, iterable: Iterable[Any], /) -> None:
+        """Adds every item of an iterable at the front, so that the last comes to stand first."""
+        for item in list(self) if iterable is self else iterable:
+            self.appendleft(item)
+
+    def popleft(self) -> Any:
+        """Removes and returns the first item. O(1)."""
+        return self.pop(0)
+
+    def remove(self, value: Any, /) -> None:
+        """Removes the first item that equals `value`; ValueError if there is none."""
+        for position, item in enumerate(self._snapshot()[0]):
+            if item is value or item == value:
+                if not self._remove_at(position, item):
+                    raise IndexError("HistoryRing mutated during remove().")
+                return
+        raise ValueError(f"{value!r} is not in HistoryRing")
+
+    def index(self, value: Any, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize, /) -> int:
+        """The position of the first item that equals `value`; ValueError if there is none."""
+        items = self._snapshot()[0]
+        for position in range(*slice(start, stop).indices(len(items))):
+            item = items[position]
+            if item is value or item == value:
+                return position
+        raise ValueError(f"{value!r} is not in HistoryRing")
+
+    def count(self, value: Any, /) -> int:
+        """How many items equal `value`."""
+        return sum(1 for item in self._snapshot()[0] if item is value or item == value)
+
+    def __contains__(self, value: object) -> bool:
+        return any(item is value or item == value for item in self)
+
+    def reverse(self) -> None:
+        """Stands the items in the opposite order."""
+        self._reorder(lambda order: order[::-1])
+
+    def rotate(self, n: SupportsIndex = 1, /) -> None:
+        """Moves the last `n` items to the front, or, if `n` is negative, the first ones to the end."""
+        steps = n.__index__()
+        self._reorder(lambda order: order[-(steps % len(order)) :] + order[: -(steps % len(order))])
+
+    def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
+        """Sorts in place, stably. ValueError if the ring changes meanwhile."""
+        items, epoch = self._snapshot()
+        by = items.__getitem__ if key is None else lambda position: key(items[position])
+        self._permute(sorted(range(len(items)), key=by, reverse=reverse), epoch)
+
+    def _reorder(self, arrange: Callable[[list[int]], list[int]]) -> None:
+        items, epoch = self._snapshot()
+        if items:
+            self._permute(arrange(list(range(len(items)))), epoch)
+
+    def _set_slice(self, where: slice, values: Iterable[Any]) -> None:
+        try:
+            new = list(values)
+        except TypeError:
+            raise TypeError("can only assign an iterable") from None
+        start, stop, step = where.indices(len(self))
+        if step == 1:
+            self._splice(start, max(start, stop), new)
+            return
+        size = len(range(start, stop, step))
+        if len(new) != size:
+            what = f"attempt to assign sequence of size {len(new)} to extended slice of size {size}"
+            raise ValueError(what)
+        self._assign(start, step, new)
+
+    def _del_slice(self, where: slice) -> None:
+        positions = range(*where.indices(len(self)))
+        if positions:
+            low, high = sorted((positions[0], positions[-1]))
+            self._delete(low, high + 1, abs(positions.step))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._walk(False)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._walk(True)
+
+    def _compare(self, other: object, comparison: str) -> bool:
+        if not isinstance(other, list | _core.HistoryRing):
+            return NotImplemented
+        return cast(bool, getattr(list(self), comparison)(list(cast("Iterable[Any]", other))))
+
+    def __eq__(self, other: object) -> bool:
+        return self._compare(other, "__eq__")
+
+    def __lt__(self, other: object) -> bool:
+        return self._compare(other, "__lt__")
+
+    def __le__(self, other: object) -> bool:
+        return self._compare(other, "__le__")
+
+    def __gt__(self, other: object) -> bool:
+        return self._compare(other, "__gt__")
+
+    def __ge__(self, other: object) -> bool:
+        return self._compare(other, "__ge__")
+
+    def __add__(self, other: object) -> list[Any]:
+        if not isinstance(other, list | _core.HistoryRing):
+            return NotImplemented
+        return [*self, *cast("Iterable[Any]", other)]
+
+    def __radd__(self, other: object) -> list[Any]:
+        if not isinstance(other, list):
+            return NotImplemented
+        return [*other, *self]
+
+    def __iadd__(self, other: Iterable[Any]) -> "HistoryRing":
+        self.extend(other)
+        return self
+
+    def __mul__(self, n: SupportsIndex) -> list[Any]:
+        return list(self) * n if hasattr(type(n), "__index__") else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __imul__(self, n: SupportsIndex) -> "HistoryRing":
+        if not hasattr(type(n), "__index__"):
+            return NotImplemented
+        items = list(self)
+        if n.__index__() <= 0:
+            self.clear()
+        for _ in range(n.__index__() - 1):
+            self.extend(items)
+        return self
+
+    @recursive_repr("[...]")
+    def __repr__(self) -> str:
+        items = [repr(item) for item in self[-_SHOWN:]]
+        more = len(self) - _SHOWN
+        if more > 0:
+            items.insert(0, f"... {more} more")
+        return f"{type(self).__name__}({self.maxlen}, [{', '.join(items)}])"
+
+    # Copying.
+
+    def _contents(self) -> list[Any]:
+        return self._snapshot()[0]
+
+    def _refill(self, contents: list[Any]) -> None:
+        self.extend(contents)
+
+
+MutableSequence.register(HistoryRing)

@@ -1,0 +1,172 @@
+"""TransferMap: the surface of a mapping over the core's expiring map."""
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from reprlib import recursive_repr
+from time import monotonic
+from types import GenericAlias
+from typing import Any, cast
+
+from ullage import _core, _sizes
+from ullage._lru import _SHOWN, _as_dict
+from ullage._state import Portable
+from ullage._stats import TransferStats
+from ullage._times import Lifetime, nanoseconds, seconds
+from ullage._views import Items, Keys, Values
+
+_ON_FULL = ("raise", "evict")
+
+
+class TransferMap(Portable, _core.TransferMap):
+    """Things in flight, each with a deadline.
+
+    `begin` puts a handle in flight, `complete` or `fail` ends it. What is not ended in time expires: it is invisible at
+    once, and handed over once, by `pop_expired()` or to `on_expire`. Every call is O(1), however many are live or
+    expired.
+
+    Parameters
+    ----------
+    ttl: seconds until the deadline, or a `timedelta`; None for ever.
+    maxsize: the most entries that are live at once; None for no bound.
+    on_expire: `on_expire([(key, handle), ...])`, called with nothing locked when the map is next used. It may use the map,
+        and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to `sys.unraisablehook`.
+    on_full: "raise" `ullage.Full`, or "evict": the entry with the nearest deadline expires at once.
+    timer: a clock in seconds, `time.monotonic` by default.
+    name: what reports call it.
+
+    What waits for `pop_expired` is bounded too. Until it is called for the first time, the oldest beyond `maxsize` or
+    65,536 leave unseen, and are counted; after that none does, and a map with `maxsize` of them raises `ullage.Full`.
+    The keys of the last 4,096 entries that ended are remembered: `state` and the count of late completions go by them.
+
+    Differences from a dict: iteration is in the order of `begin` and goes on whatever comes and goes; `popitem`, `pop` and
+    `del` count as completions. Safe to use from many threads.
+    """
+
+    __slots__ = ("_settings",)
+    __hash__ = None  # type: ignore[assignment]
+    __class_getitem__ = classmethod(GenericAlias)
+    _hook_names = ("on_expire", "timer")
+
+    def __init__(
+        self,
+        ttl: Lifetime,
+        *,
+        maxsize: int | None = None,
+        on_expire: Callable[[list[tuple[Any, Any]]], Mapping[Any, Lifetime] | None] | None = None,
+        on_full: str = "raise",
+        timer: Callable[[], float] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if on_full not in _ON_FULL:
+            raise ValueError(f"on_full must be one of {', '.join(_ON_FULL)}; got {on_full!r}")
+        for hook, what in ((on_expire, "on_expire"), (timer, "timer")):
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        bound = _sizes.count(maxsize, "maxsize")
+        self._configure(nanoseconds(ttl), _sizes.stored(bound), on_full == "evict", on_expire, timer)
+        self._settings = {
+            "ttl": ttl,
+            "maxsize": bound,
+            "on_expire": on_expire,
+            "on_full": on_full,
+            "timer": timer,
+            "name": name,
+        }
+
+    @property
+    def name(self) -> str | None:
+        """What reports call it."""
+        return cast("str | None", self._settings["name"])
+
+    @property
+    def ttl(self) -> Lifetime:
+        """What `ttl` was given."""
+        return cast(Lifetime, self._settings["ttl"])
+
+    def stats(self) -> TransferStats:
+        """A snapshot of the counts; two can be subtracted. Taking one changes none."""
+        return TransferStats(**self._stats())
+
+    # Deadlines.
+
+    def renew(self, key: Any, ttl: Lifetime = None) -> bool:
+        """Puts the deadline off to `ttl` seconds from now, or the map's own; never nearer. False if `key` is not live."""
+        return self._renew(key, None if ttl is None else nanoseconds(ttl) or 2**64 - 1)
+
+    def remaining(self, key: Any) -> float | None:
+        """Seconds until the deadline of a live `key`; None if it never expires. Raises KeyError."""
+        return seconds(self._remaining(key))
+
+    def deadline(self, key: Any) -> float | None:
+        """The deadline of a live `key` on the map's clock; None if it never expires. Raises KeyError."""
+        return self._on_the_clock(self._remaining(key))
+
+    def next_deadline(self) -> float | None:
+        """When to look again, on the map's clock: for `loop.call_at`. None if nothing will expire.
+
+        Never after the next deadline. Before it only while more than 64 entries of unlike lifetimes are close together.
+        """
+        return self._on_the_clock(self._next_due())
+
+    def _on_the_clock(self, left: int | None) -> float | None:
+        timer = self._settings["timer"] or monotonic
+        return None if left is None else timer() + left / 1e9
+
+    def pop_expired(self, limit: int | None = None) -> list[tuple[Any, Any]]:
+        """Hands over what expired, at most `limit`, in the order of deadlines; each entry once. O(handed over)."""
+        return self._pop_expired(None if limit is None else _sizes.whole(limit, "limit"))
+
+    # A mapping's surface.
+
+    def peek(self, key: Any, default: Any = None) -> Any:
+        """The handle of a live `key`, or `default`; as `get`, for looking never changes anything here."""
+        return self.get(key, default)
+
+    def update(self, other: Any = (), /, **more: Any) -> None:
+        """Begins every pair of a mapping or of an iterable, then those given by name."""
+        if isinstance(other, _core.LRUCache | _core.TransferMap):
+            other = [(key, value) for key, value, _ in other._export()]
+        MutableMapping.update(cast("MutableMapping[Any, Any]", self), other, **more)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._walk(0, False)
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._walk(0, True)
+
+    def keys(self) -> Keys[Any]:
+        """A set-like view on the live keys, in the order in which they began."""
+        return Keys(cast("Mapping[Any, Any]", self))
+
+    def values(self) -> Values[Any]:
+        """A view on the live handles."""
+        return Values(cast("Mapping[Any, Any]", self))
+
+    def items(self) -> Items[Any, Any]:
+        """A set-like view on the live pairs."""
+        return Items(cast("Mapping[Any, Any]", self))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mapping):
+            return NotImplemented
+        return _as_dict(cast("Mapping[Any, Any]", self)) == _as_dict(other)
+
+    @recursive_repr("...")
+    def __repr__(self) -> str:
+        live = self._export()
+        pairs = [f"{key!r}: {handle!r}" for key, handle, _ in live[:_SHOWN]]
+        if len(live) > _SHOWN:
+            pairs.append(f"... {len(live) - _SHOWN} more")
+        return f"{type(self).__name__}({self.ttl!r}, {{{', '.join(pairs)}}})"
+
+    # Copying.
+
+    def _contents(self) -> list[tuple[Any, Any, int | None]]:
+        return self._export()
+
+    def _refill(self, contents: list[tuple[Any, Any, int | None]]) -> None:
+        for key, handle, left in contents:
+            if left != 0:
+                self.begin(key, handle, ttl=float("inf") if left is None else left / 1e9)
+
+
+MutableMapping.register(TransferMap)

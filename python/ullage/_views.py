@@ -1,0 +1,57 @@
+"""Live views on a map: `keys()`, `values()`, `items()`. Looking through one uses no entry."""
+
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from typing import Any, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_MISSING: Any = object()
+
+
+class _View:
+    """What the three views share: they are made of walks, which hold no lock between two steps."""
+
+    __slots__ = ()
+    _kind: int
+    _mapping: Any
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._mapping._walk(self._kind, False)  # type: ignore[no-any-return]
+
+    def __reversed__(self) -> Iterator[Any]:
+        return self._mapping._walk(self._kind, True)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({list(self)!r})"
+
+
+class Keys(_View, KeysView[K]):
+    """The keys, as a set that follows the map."""
+
+    __slots__ = ()
+    _kind = 0
+
+
+class Values(_View, ValuesView[V]):
+    """The values; looking for one compares with each. O(n)."""
+
+    __slots__ = ()
+    _kind = 1
+
+    def __contains__(self, value: object) -> bool:
+        return any(value is found or value == found for found in self)
+
+
+class Items(_View, ItemsView[K, V]):
+    """The pairs, as a set that follows the map."""
+
+    __slots__ = ()
+    _kind = 2
+
+    def __contains__(self, item: object) -> bool:
+        if not isinstance(item, tuple) or len(item) != 2:
+            return False
+        key, value = item
+        found = self._mapping.peek(key, _MISSING)
+        return found is not _MISSING and (found is value or found == value)

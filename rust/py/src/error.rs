@@ -1,0 +1,73 @@
+//! Every error of the core, and the Python exception it becomes.
+
+use pyo3::exceptions::{PyIndexError, PyKeyError, PyMemoryError, PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use ullage_core::Refused;
+
+/// A Python exception on its way out.
+#[derive(Debug)]
+pub(crate) struct Error(PyErr);
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<PyErr> for Error {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Error(error)
+    }
+}
+
+impl From<Error> for PyErr {
+    fn from(Error(error): Error) -> Self {
+        error
+    }
+}
+
+impl From<Refused> for Error {
+    #[cold]
+    fn from(refused: Refused) -> Self {
+        Error(match refused {
+            Refused::Undecided | Refused::Unsettled => {
+                PyRuntimeError::new_err("the container changed during every comparison of keys; is there a loop in __eq__?")
+            }
+            Refused::TooHeavy { weight, bound } => {
+                PyValueError::new_err(format!("too heavy: weighs {weight}, more than the {bound} that fit"))
+            }
+            Refused::Full { maxsize, waiting: 0 } => full(format!("full: {maxsize} entries, the maximum, are there")),
+            Refused::Full { maxsize, waiting } => full(format!(
+                "full: at most {maxsize} entries, and {waiting} that expired wait for pop_expired()"
+            )),
+            Refused::NoMemory => PyMemoryError::new_err("no memory for one more entry"),
+            Refused::Closed => {
+                PyRuntimeError::new_err("the container is closed (or a subclass did not call super().__init__())")
+            }
+            Refused::Changed => PyRuntimeError::new_err("container changed size during iteration"),
+        })
+    }
+}
+
+/// `ullage.Full`, which both a queue's and a list's user would catch.
+fn full(text: String) -> PyErr {
+    Python::attach(|py| {
+        match py.import("ullage._errors").and_then(|module| module.getattr("Full")) {
+            Ok(class) => PyErr::from_type(class.cast_into().expect("a class"), text),
+            Err(error) => error,
+        }
+    })
+}
+
+/// `KeyError` with the key itself as its only argument, a tuple too.
+#[cold]
+pub(crate) fn missing(key: Bound<'_, PyAny>) -> Error {
+    PyKeyError::new_err((key.unbind(),)).into()
+}
+
+#[cold]
+pub(crate) fn empty(what: &str) -> Error {
+    PyKeyError::new_err(what.to_owned()).into()
+}
+
+#[cold]
+pub(crate) fn index(what: &str) -> Error {
+    PyIndexError::new_err(what.to_owned()).into()
+}

@@ -1,0 +1,336 @@
+//! Raw C-API: comparing builtin objects without running Python, and the hot slots and methods of our types.
+//!
+//! PyO3's own entry to a method costs as much as the look-up behind it. So the few hot doors (`[]`, `in`, `get`,
+//! `append`, `begin`, `complete`) are raw functions, hung on the PyO3 type after it is made; the rest is PyO3.
+
+use crate::error::Error;
+use pyo3::ffi::*;
+use pyo3::prelude::*;
+use pyo3::types::PyType;
+use std::ffi::{c_int, c_void, CStr};
+use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::ptr::{addr_of_mut, null_mut};
+use ullage_core::Verdict;
+
+/// `hash(object)`, or -1 with an exception set. A string that knows its hash is not asked.
+///
+/// # Safety
+/// `object` is valid and the thread is attached.
+#[inline]
+pub(crate) unsafe fn hash(object: *mut PyObject) -> Py_hash_t {
+    // SAFETY: the type is compared exactly before the layout of a string is relied on.
+    unsafe {
+        if is_exactly(object, addr_of_mut!(PyUnicode_Type)) {
+            let known = (*object.cast::<PyASCIIObject>()).hash;
+            if known != -1 {
+                return known;
+            }
+        }
+        PyObject_Hash(object)
+    }
+}
+
+#[inline]
+unsafe fn is_exactly(object: *mut PyObject, class: *mut PyTypeObject) -> bool {
+    // SAFETY: the caller passes a valid object.
+    unsafe { Py_TYPE(object) == class }
+}
+
+/// Whether two objects are equal, as far as that can be told without running Python.
+///
+/// # Safety
+/// Both are valid and the thread is attached.
+#[inline]
+pub(crate) unsafe fn verdict(stored: *mut PyObject, asked: *mut PyObject) -> Verdict {
+    if stored == asked {
+        return Verdict::Same;
+    }
+    // SAFETY: both are valid.
+    unsafe { verdict_of_others(stored, asked, 0) }
+}
+
+/// Tuples nested deeper, or longer, are left to Python: the work done under a lock is bounded.
+const MAX_DEPTH: usize = 3;
+const MAX_ITEMS: Py_ssize_t = 16;
+
+unsafe fn verdict_of_others(a: *mut PyObject, b: *mut PyObject, depth: usize) -> Verdict {
+    // SAFETY: both are valid; each branch has checked the exact type that it relies on.
+    unsafe {
+        let class = Py_TYPE(a);
+        if class != Py_TYPE(b) {
+            return verdict_of_mixed(a, b);
+        }
+        if class == addr_of_mut!(PyUnicode_Type) {
+            return same_str(a, b);
+        }
+        if class == addr_of_mut!(PyTuple_Type) {
+            let len = PyTuple_GET_SIZE(a);
+            if len != PyTuple_GET_SIZE(b) {
+                return Verdict::Different;
+            }
+            if len > MAX_ITEMS || depth == MAX_DEPTH {
+                return Verdict::Undecided;
+            }
+            let mut verdict = Verdict::Same;
+            for i in 0..len {
+                let (left, right) = (PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i));
+                if left != right {
+                    match verdict_of_others(left, right, depth + 1) {
+                        Verdict::Same => {}
+                        Verdict::Different => return Verdict::Different,
+                        Verdict::Undecided => verdict = Verdict::Undecided,
+                    }
+                }
+            }
+            return verdict;
+        }
+        if is_number(class) || class == addr_of_mut!(PyBytes_Type) {
+            return compare(a, b);
+        }
+        Verdict::Undecided
+    }
+}
+
+unsafe fn verdict_of_mixed(a: *mut PyObject, b: *mut PyObject) -> Verdict {
+    // SAFETY: both are valid.
+    unsafe {
+        let (left, right) = (Py_TYPE(a), Py_TYPE(b));
+        match (is_number(left), is_number(right)) {
+            (true, true) => compare(a, b),
+            // Builtin objects of unlike kinds are unequal; the comparison itself might warn (`str` with `bytes`).
+            _ if is_builtin(left) && is_builtin(right) => Verdict::Different,
+            _ => Verdict::Undecided,
+        }
+    }
+}
+
+#[inline]
+fn is_number(class: *mut PyTypeObject) -> bool {
+    class == addr_of_mut!(PyLong_Type) || class == addr_of_mut!(PyFloat_Type) || class == addr_of_mut!(PyBool_Type)
+}
+
+fn is_builtin(class: *mut PyTypeObject) -> bool {
+    // SAFETY: only the address of None is taken, and its type read, which never changes.
+    let none = unsafe { Py_TYPE(Py_None()) };
+    is_number(class)
+        || class == addr_of_mut!(PyUnicode_Type)
+        || class == addr_of_mut!(PyBytes_Type)
+        || class == addr_of_mut!(PyTuple_Type)
+        || class == none
+}
+
+/// Asks the type itself. Only for types whose comparison is C and calls nothing.
+unsafe fn compare(a: *mut PyObject, b: *mut PyObject) -> Verdict {
+    // SAFETY: both are exact numbers or bytes; their comparison neither fails nor runs Python.
+    unsafe {
+        let answer = PyObject_RichCompare(a, b, Py_EQ);
+        if answer.is_null() {
+            PyErr_Clear();
+            return Verdict::Undecided;
+        }
+        // True and False are never freed by this.
+        Py_DECREF(answer);
+        if answer == Py_True() {
+            Verdict::Same
+        } else {
+            Verdict::Different
+        }
+    }
+}
+
+#[inline]
+unsafe fn same_str(a: *mut PyObject, b: *mut PyObject) -> Verdict {
+    // SAFETY: both are exact strings; contents are read only if they are in canonical form.
+    unsafe {
+        if PyUnicode_IS_READY(a) == 0 || PyUnicode_IS_READY(b) == 0 {
+            return Verdict::Undecided;
+        }
+        let len = (*a.cast::<PyASCIIObject>()).length;
+        let kind = PyUnicode_KIND(a);
+        if len != (*b.cast::<PyASCIIObject>()).length || kind != PyUnicode_KIND(b) {
+            return Verdict::Different;
+        }
+        let bytes = len as usize * kind as usize;
+        let (left, right) = (PyUnicode_DATA(a).cast::<u8>(), PyUnicode_DATA(b).cast::<u8>());
+        if std::slice::from_raw_parts(left, bytes) == std::slice::from_raw_parts(right, bytes) {
+            Verdict::Same
+        } else {
+            Verdict::Different
+        }
+    }
+}
+
+extern "C" {
+    // Exported by every CPython from 3.10 on, though private: `type.__dict__` along the MRO, borrowed, no exception.
+    fn _PyType_Lookup(class: *mut PyTypeObject, name: *mut PyObject) -> *mut PyObject;
+}
+
+/// The attribute of an object's class, as the interpreter finds its special methods.
+pub(crate) fn lookup_special<'py>(object: &Bound<'py, PyAny>, name: &Bound<'py, PyAny>) -> Option<Bound<'py, PyAny>> {
+    // SAFETY: both are valid, and the borrowed answer is made strong before anything else runs.
+    unsafe { Bound::from_borrowed_ptr_or_opt(object.py(), _PyType_Lookup(Py_TYPE(object.as_ptr()), name.as_ptr())) }
+}
+
+/// Runs the body of a raw door: an error becomes the exception, a panic too, and the door's error value is returned.
+#[inline]
+pub(crate) fn door<T>(failed: T, body: impl FnOnce() -> Result<T, Error>) -> T {
+    match catch_unwind(AssertUnwindSafe(body)) {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => raise(error, failed),
+        Err(panic) => fail(panic.as_ref(), failed),
+    }
+}
+
+#[cold]
+fn raise<T>(error: Error, failed: T) -> T {
+    Python::attach(|py| PyErr::from(error).restore(py));
+    failed
+}
+
+#[cold]
+fn fail<T>(panic: &(dyn std::any::Any + Send), failed: T) -> T {
+    let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    let error = pyo3::exceptions::PySystemError::new_err(format!("ullage has a bug, please report it: {text}"));
+    Python::attach(|py| error.restore(py));
+    failed
+}
+
+/// The instance behind a pointer that one of its own slots was called with.
+///
+/// # Safety
+/// `object` is an instance of `T` or of a subclass: what the interpreter guarantees a slot and a method descriptor.
+#[inline]
+pub(crate) unsafe fn instance<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boolean_struct::True> + Sync>(
+    object: *mut PyObject,
+) -> &'a T {
+    // SAFETY: the caller vouches for the type; a frozen class is shared freely; the interpreter keeps it alive.
+    unsafe {
+        let py = Python::assume_attached();
+        let bound = Bound::from_borrowed_ptr(py, object);
+        let instance: *const T = bound.cast_unchecked::<T>().get();
+        &*instance
+    }
+}
+
+/// Arguments of a `METH_FASTCALL | METH_KEYWORDS` call, put where the names say.
+///
+/// # Safety
+/// The four are what the interpreter passed to the method.
+#[inline]
+pub(crate) unsafe fn arguments<const N: usize>(
+    name: &str,
+    parameters: [&str; N],
+    required: usize,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> Result<[*mut PyObject; N], Error> {
+    let mut found = [null_mut(); N];
+    let given = nargs as usize;
+    if given > N {
+        let text = format!("{name}() takes at most {N} arguments ({given} given)");
+        return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
+    }
+    for (i, place) in found.iter_mut().enumerate().take(given) {
+        // SAFETY: `i` is below the number of positional arguments.
+        *place = unsafe { *args.add(i) };
+    }
+    if !kwnames.is_null() {
+        // SAFETY: passed on.
+        unsafe { keywords(name, parameters, &mut found, args.add(given), kwnames)? };
+    }
+    match found[..required].iter().position(|place| place.is_null()) {
+        None => Ok(found),
+        Some(i) => {
+            let text = format!("{name}() missing required argument: '{}'", parameters[i]);
+            Err(pyo3::exceptions::PyTypeError::new_err(text).into())
+        }
+    }
+}
+
+#[cold]
+unsafe fn keywords<const N: usize>(
+    name: &str,
+    parameters: [&str; N],
+    found: &mut [*mut PyObject; N],
+    values: *const *mut PyObject,
+    kwnames: *mut PyObject,
+) -> Result<(), Error> {
+    // SAFETY: the interpreter passes a tuple of names, and as many values.
+    unsafe {
+        let py = Python::assume_attached();
+        for i in 0..PyTuple_GET_SIZE(kwnames) {
+            let keyword = Bound::from_borrowed_ptr(py, PyTuple_GET_ITEM(kwnames, i)).to_string();
+            let text = match parameters.iter().position(|&parameter| parameter == keyword) {
+                Some(at) if found[at].is_null() => {
+                    found[at] = *values.offset(i);
+                    continue;
+                }
+                Some(_) => format!("{name}() got multiple values for argument '{keyword}'"),
+                None => format!("{name}() got an unexpected keyword argument '{keyword}'"),
+            };
+            return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
+        }
+    }
+    Ok(())
+}
+
+/// The raw slots of a type; those that are None stay PyO3's.
+#[derive(Default)]
+pub(crate) struct Slots {
+    pub(crate) subscript: Option<binaryfunc>,
+    pub(crate) assign: Option<objobjargproc>,
+    pub(crate) contains: Option<objobjproc>,
+    pub(crate) length: Option<lenfunc>,
+}
+
+/// A raw method: its name, its function, how it is called, and its docstring with a signature line.
+pub(crate) struct Method(pub(crate) &'static CStr, pub(crate) PyMethodDefPointer, pub(crate) c_int, pub(crate) &'static CStr);
+
+/// Hangs raw slots and methods on a type that has no instances and no subclasses yet.
+pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots, methods: Vec<Method>) -> PyResult<()> {
+    let raw = class.as_type_ptr();
+    // SAFETY: a heap type made by PyO3 with `mapping` has both tables, in the type object itself.
+    let (mapping, sequence) = unsafe { ((*raw).tp_as_mapping, (*raw).tp_as_sequence) };
+    // SAFETY: the type is ours alone until the module is published; a slot's function has the slot's own type.
+    unsafe {
+        if let Some(function) = slots.subscript {
+            (*mapping).mp_subscript = Some(function);
+            rewrap(class, "__getitem__", function as *mut c_void)?;
+        }
+        if let Some(function) = slots.assign {
+            (*mapping).mp_ass_subscript = Some(function);
+            rewrap(class, "__setitem__", function as *mut c_void)?;
+            rewrap(class, "__delitem__", function as *mut c_void)?;
+        }
+        if let Some(function) = slots.contains {
+            (*sequence).sq_contains = Some(function);
+            rewrap(class, "__contains__", function as *mut c_void)?;
+        }
+        if let Some(function) = slots.length {
+            (*mapping).mp_length = Some(function);
+            rewrap(class, "__len__", function as *mut c_void)?;
+        }
+    }
+    for Method(name, function, flags, doc) in methods {
+        let def = PyMethodDef { ml_name: name.as_ptr(), ml_meth: function, ml_flags: flags, ml_doc: doc.as_ptr() };
+        // The interpreter keeps pointing at the definition for as long as the type lives: for ever.
+        let def = Box::leak(Box::new(def));
+        // SAFETY: both are valid, and the function has the type that the flags say.
+        let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), PyDescr_NewMethod(raw, def))? };
+        class.setattr(name.to_str().expect("a name in ASCII"), descriptor)?;
+    }
+    Ok(())
+}
+
+/// Points the descriptor of a special method at the raw slot, which is what subclasses and explicit calls go by.
+unsafe fn rewrap(class: &Bound<'_, PyType>, name: &str, function: *mut c_void) -> PyResult<()> {
+    let descriptor = class.getattr("__dict__")?.get_item(name)?;
+    // SAFETY: the type is compared exactly; it is public, and its layout is the same in every supported version.
+    unsafe {
+        assert!(is_exactly(descriptor.as_ptr(), addr_of_mut!(PyWrapperDescr_Type)), "{name} is a slot of its type");
+        (*descriptor.as_ptr().cast::<PyWrapperDescrObject>()).d_wrapped = function;
+    }
+    Ok(())
+}

@@ -1,0 +1,638 @@
+//! HistoryRing: a list that forgets its oldest items. The structure is `ullage_core::Ring`; the rest of the list's
+//! surface is in `python/ullage/_history.py`.
+
+use crate::error::{index, Error, Result};
+use crate::ffi::{door, hang, instance, Method, Slots};
+use crate::hooks::{Callables, Hooks};
+use crate::reclaim;
+use crate::value::Object;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::ffi::{self, PyMethodDefPointer, PyObject, Py_ssize_t, METH_O};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyList, PyTuple};
+use std::os::raw::c_int;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
+use ullage_core::ring::{Cursor, Fallen};
+use ullage_core::{Refused, Ring, Shared, Tick};
+
+const RANGE: &str = "HistoryRing index out of range";
+const MAX_LENGTH: &str = "HistoryRing already at its maximum size";
+
+/// What `ullage.HistoryRing` is made of.
+#[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
+pub(crate) struct HistoryRing {
+    shared: Shared<Ring<Object>>,
+    hooks: Hooks,
+    collectable: AtomicBool,
+}
+
+impl HistoryRing {
+    /// The time; what is too old by then is let go first.
+    #[inline]
+    fn tick(&self) -> Result<Tick> {
+        let now = self.hooks.now()?;
+        if now != Tick(0) {
+            let mut fallen = Fallen::new();
+            self.shared.lock().expire(now, usize::MAX, &mut fallen);
+            self.release(fallen);
+        }
+        Ok(now)
+    }
+
+    /// Tells the hook what fell off, then drops it.
+    #[inline]
+    fn release(&self, fallen: Fallen<Object>) {
+        if !fallen.is_empty() && self.hooks.has_exit() {
+            reclaim::tell_fallen(&self.hooks, fallen.into_iter());
+        }
+    }
+
+    fn weigh(&self, item: &Object) -> Result<u64> {
+        self.hooks.weigh(|weigher| Ok(weigher.call1((item.bind(weigher.py()),))?.unbind()))
+    }
+
+    #[inline]
+    fn note_collectable(&self, item: &Object) {
+        if !self.collectable.load(Relaxed) && item.is_collectable() {
+            self.collectable.store(true, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn push(&self, item: Object) -> Result<()> {
+        self.note_collectable(&item);
+        let weight = self.weigh(&item)?;
+        let now = self.tick()?;
+        let mut fallen = Fallen::new();
+        let pushed = self.shared.lock().push(item, weight, now, &mut fallen);
+        self.release(fallen);
+        settle(pushed)
+    }
+
+    /// The position that a Python index means.
+    #[inline]
+    fn position(len: usize, index: isize) -> Option<usize> {
+        let position = if index < 0 { index + len as isize } else { index };
+        usize::try_from(position).ok().filter(|&position| position < len)
+    }
+
+    #[inline]
+    fn item(&self, index: isize) -> Result<Object> {
+        self.tick()?;
+        let ring = self.shared.lock();
+        let found = Self::position(ring.len(), index).and_then(|position| ring.get(position)).map(Object::dup);
+        match found {
+            Some(item) => Ok(item),
+            None => Err(ring.open().err().map_or_else(|| self::index(RANGE), Error::from)),
+        }
+    }
+
+    fn snapshot(&self) -> Result<(Vec<Object>, u64)> {
+        self.tick()?;
+        let ring = self.shared.lock();
+        ring.open()?;
+        Ok((ring.range(0..ring.len()).map(Object::dup).collect(), ring.epoch()))
+    }
+
+    fn weighed(&self, items: &Bound<'_, PyAny>) -> PyResult<Vec<(Object, u64)>> {
+        let mut weighed = Vec::new();
+        for item in items.try_iter()? {
+            let item = Object::new(&item?);
+            self.note_collectable(&item);
+            let weight = self.weigh(&item)?;
+            weighed.push((item, weight));
+        }
+        Ok(weighed)
+    }
+}
+
+/// An item that was not taken is dropped here, unlocked.
+#[inline]
+fn settle<T>(outcome: std::result::Result<T, (Object, Refused)>) -> Result<T> {
+    outcome.map_err(|(item, refused)| {
+        drop(item);
+        refuse(refused)
+    })
+}
+
+#[cold]
+fn refuse(refused: Refused) -> Error {
+    match refused {
+        Refused::Full { .. } => index(MAX_LENGTH),
+        refused => refused.into(),
+    }
+}
+
+#[pymethods]
+impl HistoryRing {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        HistoryRing { shared: Shared::new(Ring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+    }
+
+    /// Opens the ring. Times in nanoseconds.
+    #[pyo3(signature = (maxlen, weigher, max_weight, keep_first, ttl, on_drop, timer))]
+    #[allow(clippy::too_many_arguments)]
+    fn _configure(
+        &self,
+        maxlen: Option<usize>,
+        weigher: Option<&Bound<'_, PyAny>>,
+        max_weight: Option<u64>,
+        keep_first: usize,
+        ttl: Option<u64>,
+        on_drop: Option<&Bound<'_, PyAny>>,
+        timer: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
+        let callables = Callables {
+            weigher: weigher.map(Object::new),
+            timer: timer.map(Object::new),
+            on_exit: on_drop.map(Object::new),
+            origin,
+        };
+        let cleared = {
+            let mut ring = self.shared.lock();
+            let cleared = std::mem::take(&mut *ring);
+            ring.configure(maxlen, max_weight, keep_first, ttl);
+            cleared
+        };
+        let old = self.hooks.set(callables, ttl.is_some());
+        drop((cleared, old));
+        Ok(())
+    }
+
+    // The doors. These bodies stand for the slots' names; `doors()` puts raw functions in their place.
+
+    fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
+    fn __setitem__(&self, _index: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
+    fn __delitem__(&self, _index: &Bound<'_, PyAny>) {}
+    fn __len__(&self) -> usize {
+        0
+    }
+
+    /// Adds an item at the front; on a full ring the newest leaves, as with a `deque`.
+    #[pyo3(signature = (item, /))]
+    fn appendleft(&self, item: &Bound<'_, PyAny>) -> Result<()> {
+        let item = Object::new(item);
+        self.note_collectable(&item);
+        let weight = self.weigh(&item)?;
+        let now = self.tick()?;
+        let mut fallen = Fallen::new();
+        let pushed = self.shared.lock().push_front(item, weight, now, &mut fallen);
+        self.release(fallen);
+        settle(pushed)
+    }
+
+    /// Puts an item in front of a position. `IndexError` on a full ring, as with a `deque`.
+    #[pyo3(signature = (index, item, /))]
+    fn insert(&self, index: isize, item: &Bound<'_, PyAny>) -> Result<()> {
+        let item = Object::new(item);
+        self.note_collectable(&item);
+        let weight = self.weigh(&item)?;
+        let now = self.tick()?;
+        let mut ring = self.shared.lock();
+        let len = ring.len() as isize;
+        let position = if index < 0 { (index + len).max(0) } else { index.min(len) };
+        let inserted = ring.insert(position as usize, item, weight, now);
+        drop(ring);
+        settle(inserted)
+    }
+
+    /// Removes and returns the item at a position, the last by default. `pop(0)` is O(1).
+    #[pyo3(signature = (index = -1, /))]
+    fn pop(&self, py: Python<'_>, index: isize) -> Result<Py<PyAny>> {
+        self.tick()?;
+        let mut ring = self.shared.lock();
+        ring.open()?;
+        let len = ring.len();
+        let item = Self::position(len, index).and_then(|position| ring.remove(position));
+        drop(ring);
+        let what = if len == 0 { "pop from an empty HistoryRing" } else { "pop index out of range" };
+        Ok(item.ok_or_else(|| self::index(what))?.into_bound(py).unbind())
+    }
+
+    /// Removes everything. The ring is empty at once, whatever happens while its content is freed.
+    fn clear(&self) -> Result<()> {
+        let cleared = {
+            let mut ring = self.shared.lock();
+            ring.open()?;
+            ring.clear()
+        };
+        drop(cleared);
+        Ok(())
+    }
+
+    /// Removes everything for good; the ring raises `RuntimeError` on use from then on.
+    fn close(&self) {
+        let cleared = self.shared.lock().close();
+        drop(cleared);
+        drop(self.hooks.set(Callables::default(), false));
+    }
+
+    /// Replaces `[start:stop]` by the items of an iterable that has been read and weighed before anything changes.
+    fn _splice(&self, start: usize, stop: usize, items: &Bound<'_, PyAny>) -> PyResult<()> {
+        let weighed = self.weighed(items)?;
+        let now = self.tick()?;
+        let mut fallen = Fallen::new();
+        let spliced = {
+            let mut ring = self.shared.lock();
+            let stop = stop.min(ring.len());
+            ring.splice(start.min(stop)..stop, weighed, now, &mut fallen)
+        };
+        self.release(fallen);
+        match spliced {
+            Ok(old) => drop(old),
+            Err((new, refused)) => {
+                drop(new);
+                return Err(refuse(refused).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces the items at `start`, `start + step`, ...: as many as there are new ones.
+    fn _assign(&self, start: isize, step: isize, items: &Bound<'_, PyAny>) -> PyResult<()> {
+        for (i, (item, weight)) in self.weighed(items)?.into_iter().enumerate() {
+            let position = start + i as isize * step;
+            let mut fallen = Fallen::new();
+            let old = {
+                let mut ring = self.shared.lock();
+                match Self::position(ring.len(), position) {
+                    Some(position) => ring.replace(position, item, weight, &mut fallen),
+                    None => break,
+                }
+            };
+            self.release(fallen);
+            drop(settle(old)?);
+        }
+        Ok(())
+    }
+
+    /// Removes the items at `start`, `start + step`, ... below `stop`; `step` is positive.
+    fn _delete(&self, start: usize, stop: usize, step: usize) -> Result<()> {
+        let removed = {
+            let mut ring = self.shared.lock();
+            ring.open()?;
+            ring.remove_where(|position| position >= start && position < stop && (position - start) % step == 0)
+        };
+        drop(removed);
+        Ok(())
+    }
+
+    /// Removes the item at a position if it is still this object. False if another one stands there by now.
+    fn _remove_at(&self, position: usize, item: &Bound<'_, PyAny>) -> bool {
+        let removed = {
+            let mut ring = self.shared.lock();
+            let same = ring.get(position).is_some_and(|found| found.as_ptr() == item.as_ptr());
+            if same { ring.remove(position) } else { None }
+        };
+        removed.is_some()
+    }
+
+    /// All items and a number that changes with every change but an append.
+    fn _snapshot<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyList>, u64)> {
+        let (items, epoch) = self.snapshot()?;
+        Ok((PyList::new(py, items.into_iter().map(|item| item.into_bound(py)))?, epoch))
+    }
+
+    /// Stands the items in another order, if nothing has changed since `_snapshot`.
+    fn _permute(&self, order: Vec<usize>, epoch: u64) -> PyResult<()> {
+        let mut ring = self.shared.lock();
+        let mut seen = vec![false; ring.len()];
+        for &from in &order {
+            match seen.get_mut(from) {
+                Some(seen) if !*seen => *seen = true,
+                _ => return Err(PyValueError::new_err("not an order of the items")),
+            }
+        }
+        if ring.epoch() != epoch || order.len() != ring.len() {
+            return Err(PyValueError::new_err("HistoryRing modified during sort"));
+        }
+        ring.permute(&order);
+        Ok(())
+    }
+
+    fn _walk(slf: Bound<'_, Self>, backwards: bool) -> PyResult<RingWalk> {
+        slf.get().tick()?;
+        let cursor = {
+            let ring = slf.get().shared.lock();
+            ring.open().map_err(Error::from)?;
+            ring.cursor(backwards)
+        };
+        Ok(RingWalk { ring: Mutex::new(Some(slf.unbind())), cursor: Mutex::new(cursor) })
+    }
+
+    #[getter(_maxlen)]
+    fn maxlen(&self) -> Option<usize> {
+        self.shared.lock().maxlen()
+    }
+
+    #[setter(_maxlen)]
+    fn set_maxlen(&self, maxlen: Option<usize>) -> Result<()> {
+        let mut fallen = Fallen::new();
+        {
+            let mut ring = self.shared.lock();
+            ring.open()?;
+            ring.set_maxlen(maxlen, &mut fallen);
+        }
+        self.release(fallen);
+        Ok(())
+    }
+
+    #[getter(_max_weight)]
+    fn max_weight(&self) -> Option<u64> {
+        self.shared.lock().max_weight()
+    }
+
+    #[setter(_max_weight)]
+    fn set_max_weight(&self, max_weight: u64) -> Result<()> {
+        let mut fallen = Fallen::new();
+        {
+            let mut ring = self.shared.lock();
+            ring.open()?;
+            ring.set_max_weight(max_weight, &mut fallen);
+        }
+        self.release(fallen);
+        Ok(())
+    }
+
+    /// The total weight of the items; 0 where they have none.
+    #[getter]
+    fn weight(&self) -> Result<u64> {
+        self.tick()?;
+        Ok(self.shared.lock().weight())
+    }
+
+    /// The number of items that stay at the front whatever falls off.
+    #[getter]
+    fn keep_first(&self) -> usize {
+        self.shared.lock().keep_first()
+    }
+
+    /// How many items fell off, by a bound or in time.
+    #[getter]
+    fn dropped(&self) -> Result<u64> {
+        self.tick()?;
+        Ok(self.shared.lock().dropped())
+    }
+
+    /// The absolute index of the first item that is not pinned, less `keep_first`: what has left at the front.
+    #[getter]
+    fn offset(&self) -> Result<i64> {
+        self.tick()?;
+        Ok(self.shared.lock().offset())
+    }
+
+    /// Nanoseconds that an item lives.
+    #[getter]
+    fn _ttl(&self) -> Option<u64> {
+        self.shared.lock().ttl()
+    }
+
+    /// The callables: weigher, on_drop, timer.
+    #[getter]
+    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
+        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
+            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
+    }
+
+    #[getter]
+    fn _callback_errors(&self) -> u64 {
+        self.hooks.errors.load(Relaxed)
+    }
+
+    fn __sizeof__(&self) -> usize {
+        size_of::<Self>() + 16 + self.shared.lock().bytes()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        self.hooks.traverse(&visit)?;
+        if self.collectable.load(Relaxed) {
+            let ring = self.shared.lock();
+            for item in ring.range(0..ring.len()) {
+                visit.call(item.as_py())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let cleared = self.shared.lock().clear();
+        drop(cleared);
+        drop(self.hooks.set(Callables::default(), false));
+    }
+}
+
+/// An iterator over what was there when it was made, less what has fallen off since.
+#[pyclass(module = "ullage._core", frozen)]
+pub(crate) struct RingWalk {
+    ring: Mutex<Option<Py<HistoryRing>>>,
+    cursor: Mutex<Cursor>,
+}
+
+#[pymethods]
+impl RingWalk {
+    fn __iter__(slf: Bound<'_, Self>) -> Bound<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let lock_failed = |_| PyRuntimeError::new_err("an iteration was broken off");
+        let ring = self.ring.lock().map_err(lock_failed)?.as_ref().map(|ring| ring.clone_ref(py));
+        let Some(ring) = ring else { return Ok(None) };
+        ring.get().tick()?;
+        let item = {
+            let mut cursor = self.cursor.lock().map_err(|_| PyRuntimeError::new_err("an iteration was broken off"))?;
+            ring.get().shared.lock().step(&mut cursor).map(Object::dup)
+        };
+        if item.is_none() {
+            let ended = self.ring.lock().map_err(lock_failed)?.take();
+            drop(ended);
+        }
+        Ok(item.map(|item| item.into_bound(py).unbind()))
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        match self.ring.lock().ok().as_deref() {
+            Some(Some(ring)) => visit.call(ring),
+            _ => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        let ended = self.ring.lock().ok().and_then(|mut ring| ring.take());
+        drop(ended);
+    }
+}
+
+unsafe extern "C" fn subscript(slf: *mut PyObject, index: *mut PyObject) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: the interpreter calls a slot with an instance of its type and valid arguments.
+        let ring = unsafe { instance::<HistoryRing>(slf) };
+        // SAFETY: as above; the type is compared exactly before a slice is taken for one.
+        unsafe {
+            if ffi::PySlice_Check(index) != 0 {
+                return slice(ring, index);
+            }
+            Ok(ring.item(number(index)?)?.into_ptr())
+        }
+    })
+}
+
+/// A Python index as a number.
+#[inline]
+unsafe fn number(index: *mut PyObject) -> Result<isize> {
+    // SAFETY: the caller passes a valid object, attached.
+    unsafe {
+        if ffi::PyIndex_Check(index) == 0 {
+            return Err(not_an_index(index));
+        }
+        let number = ffi::PyNumber_AsSsize_t(index, ffi::PyExc_IndexError);
+        if number == -1 && !ffi::PyErr_Occurred().is_null() {
+            return Err(PyErr::fetch(Python::assume_attached()).into());
+        }
+        Ok(number)
+    }
+}
+
+#[cold]
+unsafe fn not_an_index(index: *mut PyObject) -> Error {
+    Python::attach(|py| {
+        // SAFETY: passed on.
+        let class = unsafe { Bound::from_borrowed_ptr(py, index) }.get_type();
+        let name = class.name().map_or_else(|_| "?".into(), |name| name.to_string());
+        PyTypeError::new_err(format!("HistoryRing indices must be integers or slices, not {name}")).into()
+    })
+}
+
+/// `ring[start:stop:step]`: a list, whose items are taken under one lock.
+unsafe fn slice(ring: &HistoryRing, index: *mut PyObject) -> Result<*mut PyObject> {
+    let (mut start, mut stop, mut step) = (0, 0, 0);
+    // SAFETY: a valid slice; its bounds may be objects with `__index__`, so Python may run: before the lock.
+    unsafe {
+        if ffi::PySlice_Unpack(index, &mut start, &mut stop, &mut step) < 0 {
+            return Err(PyErr::fetch(Python::assume_attached()).into());
+        }
+    }
+    ring.tick()?;
+    loop {
+        let len = ring.shared.lock().len();
+        let (mut from, mut to) = (start, stop);
+        // SAFETY: plain arithmetic; then a fresh list, of which every place is filled before anyone sees it.
+        unsafe {
+            let count = ffi::PySlice_AdjustIndices(len as isize, &mut from, &mut to, step);
+            // Making a list may collect garbage, and so run Python: before the lock.
+            let list = ffi::PyList_New(count);
+            if list.is_null() {
+                return Err(PyErr::fetch(Python::assume_attached()).into());
+            }
+            let filled = {
+                let items = ring.shared.lock();
+                items.open()?;
+                // The ring may have changed while the list was made; then the slice means other items.
+                let unchanged = items.len() == len;
+                if unchanged && step == 1 {
+                    for (i, item) in items.range(from as usize..from as usize + count as usize).enumerate() {
+                        ffi::PyList_SET_ITEM(list, i as isize, item.dup().into_ptr());
+                    }
+                } else if unchanged {
+                    for i in 0..count {
+                        let item = items.get((from + i * step) as usize).map_or(null_mut(), |item| item.dup().into_ptr());
+                        ffi::PyList_SET_ITEM(list, i, item);
+                    }
+                }
+                unchanged
+            };
+            if filled {
+                return Ok(list);
+            }
+            ffi::Py_DECREF(list);
+        }
+    }
+}
+
+unsafe extern "C" fn assign(slf: *mut PyObject, index: *mut PyObject, value: *mut PyObject) -> c_int {
+    door(-1, || {
+        // SAFETY: as for `subscript`.
+        let ring = unsafe { instance::<HistoryRing>(slf) };
+        // SAFETY: as for `subscript`; a null value means deletion.
+        unsafe {
+            if ffi::PySlice_Check(index) != 0 {
+                return assign_slice(slf, index, value);
+            }
+            let index = number(index)?;
+            ring.tick()?;
+            if value.is_null() {
+                let removed = {
+                    let mut items = ring.shared.lock();
+                    items.open()?;
+                    HistoryRing::position(items.len(), index).and_then(|position| items.remove(position))
+                };
+                return removed.map(|_| 0).ok_or_else(|| self::index(RANGE));
+            }
+            let item = Object::from_borrowed(value);
+            ring.note_collectable(&item);
+            let weight = ring.weigh(&item)?;
+            let mut fallen = Fallen::new();
+            let replaced = {
+                let mut items = ring.shared.lock();
+                HistoryRing::position(items.len(), index)
+                    .map(|position| items.replace(position, item, weight, &mut fallen))
+            };
+            ring.release(fallen);
+            drop(settle(replaced.ok_or_else(|| self::index(RANGE))?)?);
+            Ok(0)
+        }
+    })
+}
+
+/// Slices are assigned and deleted by Python code, which reads like a list's documentation.
+#[cold]
+unsafe fn assign_slice(slf: *mut PyObject, index: *mut PyObject, value: *mut PyObject) -> Result<c_int> {
+    Python::attach(|py| {
+        // SAFETY: arguments of the slot.
+        let (ring, index) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, index)) };
+        // SAFETY: a value that is not null is valid.
+        match unsafe { Bound::from_borrowed_ptr_or_opt(py, value) } {
+            Some(value) => ring.call_method1("_set_slice", (index, value))?,
+            None => ring.call_method1("_del_slice", (index,))?,
+        };
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
+    door(-1, || {
+        // SAFETY: as for `subscript`.
+        let ring = unsafe { instance::<HistoryRing>(slf) };
+        ring.tick()?;
+        let len = ring.shared.lock().len();
+        Ok(len as Py_ssize_t)
+    })
+}
+
+unsafe extern "C" fn append(slf: *mut PyObject, item: *mut PyObject) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `subscript`.
+        unsafe {
+            instance::<HistoryRing>(slf).push(Object::from_borrowed(item))?;
+            Ok(Object::from_borrowed(ffi::Py_None()).into_ptr())
+        }
+    })
+}
+
+/// Puts the raw doors on the type.
+pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+    let slots = Slots { subscript: Some(subscript), assign: Some(assign), length: Some(length), contains: None };
+    let append = Method(
+        c"append",
+        PyMethodDefPointer { PyCFunction: append },
+        METH_O,
+        c"append($self, item, /)\n--\n\nAdds an item at the end; what is too much for the bounds falls off. O(1).",
+    );
+    hang(&py.get_type::<HistoryRing>(), slots, vec![append])
+}

@@ -1,0 +1,174 @@
+//! Hooks: the callables that a container was given, and the clock it goes by.
+
+use crate::error::Result;
+use crate::value::Object;
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyBool, PyInt};
+use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+use ullage_core::Tick;
+
+/// The callables; None where the container has no such hook.
+#[derive(Default)]
+pub(crate) struct Callables {
+    pub(crate) weigher: Option<Object>,
+    pub(crate) timer: Option<Object>,
+    pub(crate) on_exit: Option<Object>,
+    /// What the timer read when the container was made: its ticks count from there.
+    pub(crate) origin: f64,
+}
+
+/// The callables behind a lock of their own, with flags that the hot path reads instead.
+pub(crate) struct Hooks {
+    flags: AtomicU8,
+    callables: Mutex<Callables>,
+    /// Exceptions raised by the exit hook.
+    pub(crate) errors: AtomicU64,
+}
+
+const WEIGHED: u8 = 1;
+const TIMER: u8 = 2;
+const ON_EXIT: u8 = 4;
+const TIMED: u8 = 8;
+const DELIVERING: u8 = 16;
+
+static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Hooks {
+    pub(crate) fn new() -> Self {
+        Hooks { flags: AtomicU8::new(0), callables: Mutex::default(), errors: AtomicU64::new(0) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Callables> {
+        self.callables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the callables; `timed` if entries have lifetimes. What was there before is given back, to be dropped.
+    pub(crate) fn set(&self, callables: Callables, timed: bool) -> Callables {
+        let mut flags = if timed { TIMED } else { 0 };
+        for (hook, flag) in [(&callables.weigher, WEIGHED), (&callables.timer, TIMER), (&callables.on_exit, ON_EXIT)] {
+            flags |= if hook.is_some() { flag } else { 0 };
+        }
+        self.flags.store(flags, Relaxed);
+        std::mem::replace(&mut *self.lock(), callables)
+    }
+
+    #[inline]
+    fn has(&self, flag: u8) -> bool {
+        self.flags.load(Relaxed) & flag != 0
+    }
+
+    #[inline]
+    pub(crate) fn has_exit(&self) -> bool {
+        self.has(ON_EXIT)
+    }
+
+    pub(crate) fn is_weighed(&self) -> bool {
+        self.has(WEIGHED)
+    }
+
+    /// From now on the clock is read: an entry has a lifetime.
+    pub(crate) fn set_timed(&self) {
+        self.flags.fetch_or(TIMED, Relaxed);
+    }
+
+    fn get(&self, choose: impl Fn(&Callables) -> &Option<Object>) -> Option<Object> {
+        choose(&self.lock()).as_ref().map(Object::dup)
+    }
+
+    pub(crate) fn on_exit(&self) -> Option<Object> {
+        self.get(|callables| &callables.on_exit)
+    }
+
+    pub(crate) fn weigher(&self) -> Option<Object> {
+        self.get(|callables| &callables.weigher)
+    }
+
+    pub(crate) fn timer(&self) -> Option<Object> {
+        self.get(|callables| &callables.timer)
+    }
+
+    /// Holds the right to deliver to the exit hook; None if somebody does so already, as when the hook comes back here.
+    pub(crate) fn deliver(&self) -> Option<Delivery<'_>> {
+        let before = self.flags.fetch_or(DELIVERING, Relaxed);
+        (before & DELIVERING == 0).then_some(Delivery(self))
+    }
+
+    /// The time; 0 where nothing has a lifetime. A timer may run Python.
+    #[inline]
+    pub(crate) fn now(&self) -> Result<Tick> {
+        match self.flags.load(Relaxed) & (TIMED | TIMER) {
+            flags if flags & TIMED == 0 => Ok(Tick(0)),
+            TIMED => Ok(monotonic()),
+            // SAFETY: hooks are only asked for the time in methods of Python objects: attached.
+            _ => Python::attach(|py| self.ask_timer(py)),
+        }
+    }
+
+    #[cold]
+    fn ask_timer(&self, py: Python<'_>) -> Result<Tick> {
+        let origin = self.lock().origin;
+        let Some(timer) = self.timer() else { return Ok(monotonic()) };
+        let seconds = read_timer(&timer.into_bound(py))? - origin;
+        Ok(Tick((seconds * 1e9).round() as u64))
+    }
+
+    /// What an entry weighs, by the weigher; 1 without one. Python may run.
+    #[inline]
+    pub(crate) fn weigh(&self, arguments: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> Result<u64> {
+        if !self.is_weighed() {
+            return Ok(1);
+        }
+        Python::attach(|py| {
+            let Some(weigher) = self.weigher() else { return Ok(1) };
+            Ok(read_weight(arguments(&weigher.into_bound(py))?.bind(py))?)
+        })
+    }
+
+    pub(crate) fn traverse(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        let callables = self.lock();
+        for hook in [&callables.weigher, &callables.timer, &callables.on_exit].into_iter().flatten() {
+            visit.call(hook.as_py())?;
+        }
+        Ok(())
+    }
+}
+
+/// The right to call the exit hook, until it is dropped.
+pub(crate) struct Delivery<'a>(&'a Hooks);
+
+impl Drop for Delivery<'_> {
+    fn drop(&mut self) {
+        self.0.flags.fetch_and(!DELIVERING, Relaxed);
+    }
+}
+
+#[inline]
+fn monotonic() -> Tick {
+    Tick(ORIGIN.elapsed().as_nanos() as u64)
+}
+
+/// A timer's reading in seconds.
+pub(crate) fn read_timer(timer: &Bound<'_, PyAny>) -> PyResult<f64> {
+    let seconds: f64 = timer.call0()?.extract()?;
+    if seconds.is_finite() {
+        Ok(seconds)
+    } else {
+        Err(PyValueError::new_err(format!("timer returned {seconds}; it must return a number of seconds")))
+    }
+}
+
+fn read_weight(weight: &Bound<'_, PyAny>) -> PyResult<u64> {
+    if !weight.is_instance_of::<PyInt>() || weight.is_instance_of::<PyBool>() {
+        let name = weight.get_type().name()?;
+        return Err(PyTypeError::new_err(format!("weigher must return an integer, not {name}")));
+    }
+    if weight.lt(0)? {
+        return Err(PyValueError::new_err(format!("weigher must return an integer >= 0; got {weight}")));
+    }
+    // Heavier than any bound: refused as too heavy.
+    Ok(weight.extract().unwrap_or(u64::MAX))
+}

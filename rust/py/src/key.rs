@@ -1,0 +1,67 @@
+//! Key: a Python object being looked for: its hash, and how it compares with stored keys.
+
+use crate::error::{Error, Result};
+use crate::ffi;
+use crate::value::Object;
+use pyo3::ffi::PyObject;
+use pyo3::PyErr;
+use pyo3::Python;
+use ullage_core::{mix, Equality, Verdict};
+
+/// A borrowed key with its hash. Foreign code (`__hash__`) has run by the time there is one.
+pub(crate) struct Key {
+    object: *mut PyObject,
+    pub(crate) hash: u32,
+}
+
+impl Key {
+    /// Hashes a key; Python may run.
+    ///
+    /// # Safety
+    /// `object` is valid for as long as the key is used, and the thread is attached.
+    #[inline]
+    pub(crate) unsafe fn new(object: *mut PyObject) -> Result<Key> {
+        // SAFETY: passed on to the caller.
+        match unsafe { ffi::hash(object) } {
+            // -1 is no hash: the exception is set.
+            // SAFETY: attached.
+            -1 => Err(PyErr::fetch(unsafe { Python::assume_attached() }).into()),
+            hash => Ok(Key { object, hash: mix(hash as u64) }),
+        }
+    }
+
+    /// A strong reference to the key, to store.
+    #[inline]
+    pub(crate) fn to_object(&self) -> Object {
+        // SAFETY: whoever made the key vouched for it.
+        unsafe { Object::from_borrowed(self.object) }
+    }
+}
+
+impl Equality<Object> for Key {
+    type Error = Error;
+
+    #[inline]
+    fn verdict(&self, stored: &Object) -> Verdict {
+        // SAFETY: both are valid: one by the maker of the key, the other by its own reference.
+        unsafe { ffi::verdict(stored.as_ptr(), self.object) }
+    }
+
+    #[cold]
+    fn ask(&self, stored: &Object) -> Result<bool> {
+        // SAFETY: both are valid; nothing is held. The stored key comes first, as in a dict.
+        match unsafe { pyo3::ffi::PyObject_RichCompareBool(stored.as_ptr(), self.object, pyo3::ffi::Py_EQ) } {
+            // SAFETY: attached.
+            -1 => Err(PyErr::fetch(unsafe { Python::assume_attached() }).into()),
+            answer => Ok(answer == 1),
+        }
+    }
+
+    fn dup(&self, stored: &Object) -> Object {
+        stored.dup()
+    }
+
+    fn identity(stored: &Object) -> usize {
+        stored.as_ptr() as usize
+    }
+}

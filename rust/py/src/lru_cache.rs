@@ -1,0 +1,526 @@
+//! LRUCache: a dict that keeps what was used last. The structure is `ullage_core::Lru`; the rest of the dict's surface
+//! is in `python/ullage/_lru.py`.
+
+use crate::error::{empty, missing, Error, Result};
+use crate::ffi::{self, door, hang, instance, Method, Slots};
+use crate::hooks::{Callables, Hooks};
+use crate::key::Key;
+use crate::reclaim;
+use crate::value::Object;
+use crate::walk::{Kind, Walk};
+use pyo3::ffi::{PyMethodDefPointer, PyObject, Py_ssize_t, METH_FASTCALL, METH_KEYWORDS};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyList, PyTuple};
+use std::os::raw::c_int;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use ullage_core::{Cause, Lru, New, Removed, Shared, Tick};
+
+/// What `ullage.LRUCache` is made of.
+#[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
+pub(crate) struct LRUCache {
+    pub(crate) shared: Shared<Lru<Object, Object>>,
+    pub(crate) hooks: Hooks,
+    /// Whether the collector may have to know of what is held. Never false while something collectable is.
+    collectable: AtomicBool,
+}
+
+impl LRUCache {
+    /// `cache[key]`, `get`: a use.
+    #[inline]
+    fn find(&self, key: &Key) -> Result<Option<Object>> {
+        let now = self.hooks.now()?;
+        self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
+    }
+
+    #[inline]
+    fn contains(&self, key: &Key) -> Result<bool> {
+        let now = self.hooks.now()?;
+        self.shared.ask(key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.is_some()))
+    }
+
+    /// `cache[key] = value`.
+    #[inline]
+    fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
+        let mut new = self.weigh(key, value, ttl)?;
+        let now = self.hooks.now()?;
+        let mut removed = Removed::new();
+        let stored = self.shared.ask(key, |lru, probe| lru.put(probe, &mut new, now, &mut removed));
+        reclaim::release(&self.hooks, removed);
+        stored
+    }
+
+    /// An entry ready to be stored: weighed, with nothing held.
+    #[inline]
+    fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
+        let object = key.to_object();
+        if !self.collectable.load(Relaxed) && (object.is_collectable() || value.is_collectable()) {
+            self.collectable.store(true, Relaxed);
+        }
+        let weight = self.hooks.weigh(|weigher| {
+            let py = weigher.py();
+            Ok(weigher.call1((object.bind(py), value.bind(py)))?.unbind())
+        })?;
+        Ok(New { hash: key.hash, pair: Some((object, value)), weight, ttl })
+    }
+
+    /// Takes the entry for a key out.
+    fn take(&self, key: &Key) -> Result<Option<Object>> {
+        let now = self.hooks.now()?;
+        let taken = self.shared.ask(key, |lru, probe| lru.remove(key.hash, probe, now))?;
+        Ok(taken.map(|(key, value)| self.tell_taken(key, value, Cause::Explicit).1))
+    }
+
+    /// Tells the hook of an entry that goes to the caller.
+    fn tell_taken(&self, key: Object, value: Object, cause: Cause) -> (Object, Object) {
+        if self.hooks.has_exit() {
+            reclaim::tell(&self.hooks, std::iter::once((key.dup(), value.dup(), cause)));
+        }
+        (key, value)
+    }
+
+    #[inline]
+    fn len(&self) -> Result<usize> {
+        let now = self.hooks.now()?;
+        Ok(self.shared.lock().len(now))
+    }
+
+    /// Drops what a cleared map held, after telling the hook.
+    fn let_go(&self, cleared: ullage_core::Cleared<Object, Object>) {
+        if self.hooks.has_exit() {
+            reclaim::tell(&self.hooks, cleared.map(|(key, value)| (key, value, Cause::Explicit)));
+        }
+    }
+
+    /// Copies of some live entries, made under the lock, used outside it.
+    fn snapshot(&self, n: usize, newest_first: bool) -> Result<Vec<(Object, Object, Tick)>> {
+        let now = self.hooks.now()?;
+        let lru = self.shared.lock();
+        lru.open()?;
+        let dup = |(key, value, at): (&Object, &Object, Tick)| (key.dup(), value.dup(), at);
+        Ok(match newest_first {
+            true => lru.iter_back(now).take(n).map(dup).collect(),
+            false => lru.iter(now).take(n).map(dup).collect(),
+        })
+    }
+
+    fn pairs<'py>(&self, py: Python<'py>, n: usize, newest_first: bool) -> PyResult<Bound<'py, PyList>> {
+        let entries = self.snapshot(n, newest_first)?;
+        PyList::new(py, entries.into_iter().map(|(key, value, _)| (key.into_bound(py), value.into_bound(py))))
+    }
+}
+
+/// A key, hashed: Python may have run.
+fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
+    // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
+    unsafe { Key::new(object.as_ptr()) }
+}
+
+#[pymethods]
+impl LRUCache {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        LRUCache { shared: Shared::new(Lru::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+    }
+
+    /// Opens the cache. Times in nanoseconds.
+    #[pyo3(signature = (maxsize, weigher, ttl, idle, on_evict, timer))]
+    fn _configure(
+        &self,
+        maxsize: Option<u64>,
+        weigher: Option<&Bound<'_, PyAny>>,
+        ttl: Option<u64>,
+        idle: Option<u64>,
+        on_evict: Option<&Bound<'_, PyAny>>,
+        timer: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
+        let callables = Callables {
+            weigher: weigher.map(Object::new),
+            timer: timer.map(Object::new),
+            on_exit: on_evict.map(Object::new),
+            origin,
+        };
+        let cleared = {
+            let mut lru = self.shared.lock();
+            let cleared = lru.clear();
+            lru.configure(maxsize, weigher.is_some(), ttl, idle);
+            cleared
+        };
+        let old = self.hooks.set(callables, ttl.is_some() || idle.is_some());
+        drop((cleared, old));
+        Ok(())
+    }
+
+    // The doors. These bodies stand for the slots' names; `doors()` puts raw functions in their place.
+
+    fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
+    fn __setitem__(&self, _key: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
+    fn __delitem__(&self, _key: &Bound<'_, PyAny>) {}
+    fn __len__(&self) -> usize {
+        0
+    }
+    fn __contains__(&self, _key: &Bound<'_, PyAny>) -> bool {
+        false
+    }
+
+    // Looking.
+
+    /// The value for `key` without using it, or `default`.
+    #[pyo3(signature = (key, default = None, /))]
+    fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Option<Py<PyAny>>> {
+        let key = self::key(key)?;
+        let now = self.hooks.now()?;
+        let found = self.shared.ask(&key, |lru, probe| {
+            Ok(lru.peek(key.hash, probe, now)?.map(|(value, _)| value.dup()))
+        })?;
+        Ok(Python::attach(|py| found.map(|value| value.into_bound(py).unbind())).or(default))
+    }
+
+    /// Nanoseconds left to live, None for ever.
+    fn _expires_in(&self, key: &Bound<'_, PyAny>) -> Result<Option<u64>> {
+        let asked = self::key(key)?;
+        let now = self.hooks.now()?;
+        let found = self.shared.ask(&asked, |lru, probe| Ok(lru.peek(asked.hash, probe, now)?.map(|(_, at)| at)))?;
+        found.map(|at| at.remaining(now)).ok_or_else(|| missing(key.clone()))
+    }
+
+    fn _coldest<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyList>> {
+        self.pairs(py, n, false)
+    }
+
+    fn _hottest<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyList>> {
+        self.pairs(py, n, true)
+    }
+
+    /// All entries with nanoseconds left to live, oldest first.
+    fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let now = self.hooks.now()?;
+        let entries = self.snapshot(usize::MAX, false)?;
+        PyList::new(
+            py,
+            entries.into_iter().map(|(key, value, at)| (key.into_bound(py), value.into_bound(py), at.remaining(now))),
+        )
+    }
+
+    /// An iterator: 0 keys, 1 values, 2 items.
+    fn _walk(slf: Bound<'_, Self>, kind: u8, backwards: bool) -> PyResult<Walk> {
+        slf.get().shared.lock().open().map_err(Error::from)?;
+        let (id, epoch) = slf.get().shared.lock().walk(backwards);
+        Ok(Walk::over_cache(slf.unbind(), id, epoch, Kind::from_number(kind)))
+    }
+
+    // Using.
+
+    /// Counts as a use of `key` without reading it; with `ttl` (nanoseconds) its lifetime starts again.
+    fn _touch(&self, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
+        let key = self::key(key)?;
+        if ttl.is_some() {
+            self.hooks.set_timed();
+        }
+        let now = self.hooks.now()?;
+        self.shared.ask(&key, |lru, probe| lru.touch(key.hash, probe, ttl, now))
+    }
+
+    /// Moves `key` to the end that is evicted last, or, with `last=False`, first.
+    #[pyo3(signature = (key, last = true))]
+    fn move_to_end(&self, key: &Bound<'_, PyAny>, last: bool) -> Result<()> {
+        let asked = self::key(key)?;
+        let now = self.hooks.now()?;
+        match self.shared.ask(&asked, |lru, probe| lru.move_to_end(asked.hash, probe, last, now))? {
+            true => Ok(()),
+            false => Err(missing(key.clone())),
+        }
+    }
+
+    /// Stores a value with a lifetime of its own, in nanoseconds.
+    fn _set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<()> {
+        let key = self::key(key)?;
+        if ttl.is_some() {
+            self.hooks.set_timed();
+        }
+        self.store(&key, Object::new(value), ttl)
+    }
+
+    /// The value for `key`; `default`, stored, if there is none.
+    #[pyo3(signature = (key, default = None, /))]
+    fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
+        let key = self::key(key)?;
+        let default = default.unwrap_or_else(|| py.None()).into_bound(py);
+        let mut new = self.weigh(&key, Object::new(&default), None)?;
+        let now = self.hooks.now()?;
+        let mut removed = Removed::new();
+        let found = self.shared.ask(&key, |lru, probe| {
+            Ok(lru.put_if_absent(probe, &mut new, now, &mut removed)?.map(Object::dup))
+        });
+        reclaim::release(&self.hooks, removed);
+        Ok(found?.map_or(default, |value| value.into_bound(py)).unbind())
+    }
+
+    // Removing.
+
+    /// Removes `key` and returns its value, or `default`; `KeyError` without one.
+    #[pyo3(signature = (key, *default))]
+    fn pop(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: &Bound<'_, PyTuple>) -> Result<Py<PyAny>> {
+        if default.len() > 1 {
+            let text = format!("pop expected at most 2 arguments, got {}", default.len() + 1);
+            return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
+        }
+        match self.take(&self::key(key)?)? {
+            Some(value) => Ok(value.into_bound(py).unbind()),
+            None if default.is_empty() => Err(missing(key.clone())),
+            None => Ok(default.get_item(0)?.unbind()),
+        }
+    }
+
+    /// Removes and returns the pair used last, or, with `last=False`, least recently. `KeyError` if empty.
+    #[pyo3(signature = (last = true))]
+    fn popitem(&self, py: Python<'_>, last: bool) -> Result<(Py<PyAny>, Py<PyAny>)> {
+        let now = self.hooks.now()?;
+        let mut removed = Removed::new();
+        let popped = {
+            let mut lru = self.shared.lock();
+            lru.open()?;
+            lru.pop(last, Cause::Explicit, now, &mut removed)
+        };
+        reclaim::release(&self.hooks, removed);
+        let (key, value) = popped.ok_or_else(|| empty("popitem(): the cache is empty"))?;
+        let (key, value) = self.tell_taken(key, value, Cause::Explicit);
+        Ok((key.into_bound(py).unbind(), value.into_bound(py).unbind()))
+    }
+
+    fn _evict<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyList>> {
+        let now = self.hooks.now()?;
+        let evicted = PyList::empty(py);
+        for _ in 0..n {
+            let mut removed = Removed::new();
+            let popped = {
+                let mut lru = self.shared.lock();
+                lru.open().map_err(Error::from)?;
+                lru.pop(false, Cause::Size, now, &mut removed)
+            };
+            reclaim::release(&self.hooks, removed);
+            let Some((key, value)) = popped else { break };
+            let (key, value) = self.tell_taken(key, value, Cause::Size);
+            evicted.append((key.into_bound(py), value.into_bound(py)))?;
+        }
+        Ok(evicted)
+    }
+
+    /// Removes everything whose time is over, and returns how many entries that were.
+    fn expire(&self) -> Result<usize> {
+        let now = self.hooks.now()?;
+        let mut total = 0;
+        loop {
+            let mut removed = Removed::new();
+            let done = {
+                let mut lru = self.shared.lock();
+                lru.open()?;
+                lru.expire(now, 256, &mut removed)
+            };
+            total += done;
+            reclaim::release(&self.hooks, removed);
+            if done < 256 {
+                return Ok(total);
+            }
+        }
+    }
+
+    /// Removes everything. The cache is empty at once, whatever happens while its content is freed.
+    fn clear(&self) -> Result<()> {
+        let cleared = {
+            let mut lru = self.shared.lock();
+            lru.open()?;
+            lru.clear()
+        };
+        self.let_go(cleared);
+        Ok(())
+    }
+
+    /// Removes everything for good; the cache raises `RuntimeError` on use from then on.
+    fn close(&self) {
+        let cleared = self.shared.lock().close();
+        self.let_go(cleared);
+        drop(self.hooks.set(Callables::default(), false));
+    }
+
+    // The bound, and what is known.
+
+    #[getter(_bound)]
+    fn bound(&self) -> Option<u64> {
+        self.shared.lock().bound()
+    }
+
+    #[setter(_bound)]
+    fn set_bound(&self, bound: Option<u64>) -> Result<()> {
+        let now = self.hooks.now()?;
+        let mut removed = Removed::new();
+        {
+            let mut lru = self.shared.lock();
+            lru.open()?;
+            lru.set_bound(bound, now, &mut removed);
+        }
+        reclaim::release(&self.hooks, removed);
+        Ok(())
+    }
+
+    /// The total weight of the entries, or their number where there is no weigher.
+    #[getter]
+    fn currsize(&self) -> Result<u64> {
+        if !self.hooks.is_weighed() {
+            return Ok(self.len()? as u64);
+        }
+        if self.shared.lock().open().is_ok() {
+            self.expire()?;
+        }
+        Ok(self.shared.lock().weight())
+    }
+
+    /// The callables: weigher, on_evict, timer.
+    #[getter]
+    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
+        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
+            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
+    }
+
+    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let now = self.hooks.now()?;
+        let (stats, len, weight, bound) = {
+            let lru = self.shared.lock();
+            (lru.stats(), lru.len(now), lru.weight(), lru.bound())
+        };
+        let dict = PyDict::new(py);
+        for (name, count) in [
+            ("hits", stats.hits),
+            ("misses", stats.misses),
+            ("insertions", stats.insertions),
+            ("rejected", stats.rejected),
+            ("explicit", stats.left(Cause::Explicit)),
+            ("replaced", stats.left(Cause::Replaced)),
+            ("evictions", stats.left(Cause::Size)),
+            ("expirations", stats.left(Cause::Expired)),
+            ("evicted_weight", stats.evicted_weight),
+            ("callback_errors", self.hooks.errors.load(Relaxed)),
+            ("entries", len as u64),
+            ("weight", if self.hooks.is_weighed() { weight } else { len as u64 }),
+        ] {
+            dict.set_item(name, count)?;
+        }
+        dict.set_item("maxsize", bound)?;
+        Ok(dict)
+    }
+
+    fn __sizeof__(&self) -> usize {
+        size_of::<Self>() + 16 + self.shared.lock().bytes()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.hooks.traverse(&visit)?;
+        // A cache of strings and numbers is not walked, however large.
+        if self.collectable.load(Relaxed) {
+            // Law 5: a plain blocking lock. Its holders never wait for the interpreter.
+            for (key, value) in self.shared.lock().entries() {
+                visit.call(key.as_py())?;
+                visit.call(value.as_py())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let cleared = self.shared.lock().clear();
+        drop(cleared);
+        drop(self.hooks.set(Callables::default(), false));
+    }
+}
+
+unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: the interpreter calls a slot with an instance of its type and valid arguments.
+        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
+        match cache.find(&key)? {
+            Some(value) => Ok(value.into_ptr()),
+            // SAFETY: as above.
+            None => unsafe { call_missing(slf, object) },
+        }
+    })
+}
+
+/// `__missing__` of a subclass, else `KeyError`.
+#[cold]
+unsafe fn call_missing(slf: *mut PyObject, object: *mut PyObject) -> Result<*mut PyObject> {
+    Python::attach(|py| {
+        // SAFETY: both are valid arguments of the slot.
+        let (slf, key) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, object)) };
+        match ffi::lookup_special(&slf, pyo3::intern!(py, "__missing__")) {
+            Some(_) => Ok(slf.call_method1(pyo3::intern!(py, "__missing__"), (key,))?.into_ptr()),
+            None => Err(missing(key)),
+        }
+    })
+}
+
+unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *mut PyObject) -> c_int {
+    door(-1, || {
+        // SAFETY: as for `subscript`; a null value means deletion.
+        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
+        if value.is_null() {
+            return match cache.take(&key)? {
+                Some(_) => Ok(0),
+                // SAFETY: the key is valid.
+                None => Err(Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))),
+            };
+        }
+        // SAFETY: the value is valid.
+        cache.store(&key, unsafe { Object::from_borrowed(value) }, None)?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn contains(slf: *mut PyObject, object: *mut PyObject) -> c_int {
+    door(-1, || {
+        // SAFETY: as for `subscript`.
+        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
+        Ok(c_int::from(cache.contains(&key)?))
+    })
+}
+
+unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
+    // SAFETY: as for `subscript`.
+    door(-1, || Ok(unsafe { instance::<LRUCache>(slf) }.len()? as Py_ssize_t))
+}
+
+unsafe extern "C" fn get(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
+        let [key, default] = unsafe { ffi::arguments("get", ["key", "default"], 1, args, nargs, kwnames)? };
+        // SAFETY: as above.
+        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(key)?) };
+        if let Some(value) = cache.find(&key)? {
+            return Ok(value.into_ptr());
+        }
+        // SAFETY: an argument that was given is valid; None is immortal or counted like any other.
+        let default = unsafe { if default.is_null() { pyo3::ffi::Py_None() } else { default } };
+        // SAFETY: as above.
+        Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+    })
+}
+
+/// Puts the raw doors on the type.
+pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+    let slots =
+        Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
+    let get = Method(
+        c"get",
+        PyMethodDefPointer { PyCFunctionFastWithKeywords: get },
+        METH_FASTCALL | METH_KEYWORDS,
+        c"get($self, /, key, default=None)\n--\n\nThe value for `key`, which counts as a use, or `default`.",
+    );
+    hang(&py.get_type::<LRUCache>(), slots, vec![get])
+}

@@ -1,0 +1,647 @@
+//! TransferMap: things in flight, each with a deadline. The structure is `ullage_core::Expiring`; the rest of the
+//! mapping's surface is in `python/ullage/_transfer.py`.
+
+use crate::error::{empty, missing, Error, Result};
+use crate::ffi::{self, door, hang, instance, Method, Slots};
+use crate::hooks::{Callables, Hooks};
+use crate::key::Key;
+use crate::reclaim;
+use crate::value::Object;
+use crate::walk::{Kind, Walk};
+use pyo3::ffi::{PyMethodDefPointer, PyObject, Py_ssize_t, METH_FASTCALL, METH_KEYWORDS};
+use pyo3::prelude::*;
+use pyo3::pyclass::{PyTraverseError, PyVisit};
+use pyo3::types::{PyDict, PyList, PyTuple};
+use std::os::raw::c_int;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Mutex;
+use ullage_core::expiring::{Begun, ClaimId, End, Leaving, OnFull, State};
+use ullage_core::{Expiring, Shared, Tick};
+
+/// Entries handed over in one piece.
+const BATCH: usize = 256;
+
+/// What `ullage.TransferMap` is made of.
+#[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
+pub(crate) struct TransferMap {
+    pub(crate) shared: Shared<Expiring<Object, Object>>,
+    pub(crate) hooks: Hooks,
+    collectable: AtomicBool,
+}
+
+impl TransferMap {
+    /// The time; what has expired by then is reported first, if there is a callback to report it to.
+    #[inline]
+    fn tick(&self) -> Result<Tick> {
+        let now = self.hooks.now()?;
+        if self.hooks.has_exit() {
+            self.report(now);
+        }
+        Ok(now)
+    }
+
+    /// Gives the callback what expired, in batches, unlocked, and takes back what it wants kept.
+    #[cold]
+    fn report(&self, now: Tick) {
+        let Some(_delivery) = self.hooks.deliver() else { return };
+        let mut left = self.shared.lock().waiting(now);
+        while left > 0 {
+            let batch = self.hand_over(now, left.min(BATCH));
+            if batch.is_empty() {
+                return;
+            }
+            left -= batch.len();
+            Python::attach(|py| self.report_batch(py, batch));
+        }
+    }
+
+    fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>) {
+        let Some(callback) = self.hooks.on_exit() else { return };
+        reclaim::call(py, &self.hooks, &callback, |callback| {
+            let pairs = batch.iter().map(|(key, handle)| (key.bind(py), handle.bind(py)));
+            let kept = callback.call1((PyList::new(py, pairs)?,))?;
+            if !kept.is_none() {
+                let mut outcome = Ok(());
+                for (key, handle) in batch {
+                    if kept.contains(key.bind(py))? {
+                        outcome = self.keep(&kept.get_item(key.bind(py))?, key, handle).and(outcome);
+                    }
+                }
+                outcome?;
+            }
+            Ok(())
+        });
+    }
+
+    /// A lifetime that cannot be read does not lose the handle: it is kept for the map's own lifetime.
+    fn keep(&self, ttl: &Bound<'_, PyAny>, key: Object, handle: Object) -> PyResult<()> {
+        let py = ttl.py();
+        let read = py.import("ullage._times").and_then(|module| module.getattr("nanoseconds")?.call1((ttl,))?.extract());
+        let ttl = match &read {
+            Ok(ttl) => *ttl,
+            Err(_) => self.shared.lock().ttl(),
+        };
+        // SAFETY: `key` lives until the end of this function.
+        let asked = unsafe { Key::new(key.as_ptr()) }?;
+        let now = self.hooks.now()?;
+        let mut pair = Some((key.dup(), handle));
+        let mut leaving = Leaving::new();
+        self.shared.ask(&asked, |map, probe| {
+            map.keep(asked.hash, probe, &mut pair, ttl.unwrap_or(u64::MAX), now, &mut leaving)
+        })?;
+        drop(leaving);
+        read.map(|_: Option<u64>| ())
+    }
+
+    fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
+        let mut leaving = Leaving::new();
+        let batch = {
+            let mut map = self.shared.lock();
+            std::iter::from_fn(|| map.pop_expired(now, Object::dup, &mut leaving)).take(limit).collect()
+        };
+        drop(leaving);
+        batch
+    }
+
+    #[inline]
+    fn note_collectable(&self, key: &Object, handle: &Object) {
+        if !self.collectable.load(Relaxed) && (key.is_collectable() || handle.is_collectable()) {
+            self.collectable.store(true, Relaxed);
+        }
+    }
+
+    #[inline]
+    fn begin(&self, key: &Key, handle: Object, ttl: Option<u64>) -> Result<Begun> {
+        let now = self.tick()?;
+        let object = key.to_object();
+        self.note_collectable(&object, &handle);
+        let mut pair = Some((object, handle));
+        let mut leaving = Leaving::new();
+        let begun =
+            self.shared.ask(key, |map, probe| map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving));
+        drop(leaving);
+        begun
+    }
+
+    #[inline]
+    fn end(&self, key: &Key, end: End) -> Result<Option<Object>> {
+        let now = self.tick()?;
+        let mut leaving = Leaving::new();
+        let handle = self.shared.ask(key, |map, probe| map.end(key.hash, probe, end, now, &mut leaving));
+        drop(leaving);
+        handle
+    }
+
+    #[inline]
+    fn find(&self, key: &Key) -> Result<Option<(Object, Tick)>> {
+        let now = self.tick()?;
+        self.shared.ask(key, |map, probe| {
+            Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at)))
+        })
+    }
+
+    /// A completion that came before its beginning.
+    #[cold]
+    fn remember_early(&self, key: &Key) -> Result<()> {
+        let mut object = Some(key.to_object());
+        self.note_collectable(object.as_ref().expect("just made"), object.as_ref().expect("just made"));
+        let mut leaving = Leaving::new();
+        let outcome = self.shared.ask(key, |map, probe| map.early(key.hash, probe, &mut object, &mut leaving));
+        drop(leaving);
+        outcome
+    }
+}
+
+fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
+    // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
+    unsafe { Key::new(object.as_ptr()) }
+}
+
+/// `key` borrowed again as Python knows it.
+///
+/// # Safety
+/// `object` is valid.
+#[cold]
+unsafe fn missing_raw(object: *mut PyObject) -> Error {
+    // SAFETY: passed on.
+    Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))
+}
+
+#[pymethods]
+impl TransferMap {
+    #[new]
+    #[pyo3(signature = (*_args, **_kwargs))]
+    fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
+        TransferMap { shared: Shared::new(Expiring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+    }
+
+    /// Opens the map. Times in nanoseconds.
+    #[pyo3(signature = (ttl, maxsize, evict, on_expire, timer))]
+    fn _configure(
+        &self,
+        ttl: Option<u64>,
+        maxsize: Option<u64>,
+        evict: bool,
+        on_expire: Option<&Bound<'_, PyAny>>,
+        timer: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<()> {
+        let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
+        let (on_exit, timer) = (on_expire.map(Object::new), timer.map(Object::new));
+        let on_full = if evict { OnFull::Evict } else { OnFull::Raise };
+        let cleared = {
+            let mut map = self.shared.lock();
+            let cleared = map.clear();
+            map.configure(ttl, maxsize, on_full, on_exit.is_some());
+            cleared
+        };
+        let old = self.hooks.set(Callables { on_exit, timer, origin, weigher: None }, true);
+        drop((cleared, old));
+        Ok(())
+    }
+
+    // The doors. These bodies stand for the slots' names; `doors()` puts raw functions in their place.
+
+    fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
+    fn __setitem__(&self, _key: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
+    fn __delitem__(&self, _key: &Bound<'_, PyAny>) {}
+    fn __len__(&self) -> usize {
+        0
+    }
+    fn __contains__(&self, _key: &Bound<'_, PyAny>) -> bool {
+        false
+    }
+
+    /// Nanoseconds left for a live `key`, None for ever.
+    fn _remaining(&self, key: &Bound<'_, PyAny>) -> Result<Option<u64>> {
+        let asked = self::key(key)?;
+        let now = self.hooks.now()?;
+        let (_, at) = self.find(&asked)?.ok_or_else(|| missing(key.clone()))?;
+        Ok(at.remaining(now))
+    }
+
+    /// "live", "claimed", "expired", "completed", "failed" or "unknown".
+    #[pyo3(signature = (key, /))]
+    fn state(&self, key: &Bound<'_, PyAny>) -> Result<&'static str> {
+        let key = self::key(key)?;
+        let now = self.tick()?;
+        Ok(match self.shared.ask(&key, |map, probe| map.state(key.hash, probe, now))? {
+            State::Live => "live",
+            State::Claimed => "claimed",
+            State::Ended(End::Completed | End::Early) => "completed",
+            State::Ended(End::Failed) => "failed",
+            State::Ended(End::Expired) => "expired",
+            State::Unknown => "unknown",
+        })
+    }
+
+    /// Nanoseconds until something expires, None if nothing will.
+    fn _next_due(&self) -> Result<Option<u64>> {
+        let now = self.hooks.now()?;
+        Ok(self.shared.lock().next_due(now).map(|at| at.0.saturating_sub(now.0)))
+    }
+
+    /// Puts the deadline of a live `key` off, never nearer; nanoseconds. False if there is none.
+    fn _renew(&self, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
+        let key = self::key(key)?;
+        let now = self.tick()?;
+        self.shared.ask(&key, |map, probe| map.renew(key.hash, probe, ttl, now))
+    }
+
+    /// Ends the transfer of `key` as failed and returns its handle; `KeyError` if it is not live.
+    #[pyo3(signature = (key, /))]
+    fn fail(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
+        let handle = self.end(&self::key(key)?, End::Failed)?.ok_or_else(|| missing(key.clone()))?;
+        Ok(handle.into_bound(py).unbind())
+    }
+
+    /// Removes `key` and returns its handle, or `default`; `KeyError` without one.
+    #[pyo3(signature = (key, *default))]
+    fn pop(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: &Bound<'_, PyTuple>) -> Result<Py<PyAny>> {
+        match self.end(&self::key(key)?, End::Completed)? {
+            Some(handle) => Ok(handle.into_bound(py).unbind()),
+            None if default.is_empty() => Err(missing(key.clone())),
+            None => Ok(default.get_item(0)?.unbind()),
+        }
+    }
+
+    /// Removes and returns the live pair that began last; `KeyError` if there is none.
+    fn popitem(&self, py: Python<'_>) -> Result<(Py<PyAny>, Py<PyAny>)> {
+        let now = self.tick()?;
+        let mut leaving = Leaving::new();
+        let popped = {
+            let mut map = self.shared.lock();
+            map.open()?;
+            map.end_last(now, Object::dup, &mut leaving)
+        };
+        drop(leaving);
+        let (key, handle) = popped.ok_or_else(|| empty("popitem(): nothing is in flight"))?;
+        Ok((key.into_bound(py).unbind(), handle.into_bound(py).unbind()))
+    }
+
+    /// The handle of a live `key`; `default`, begun, if there is none.
+    #[pyo3(signature = (key, default = None, /))]
+    fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
+        let key = self::key(key)?;
+        let default = default.unwrap_or_else(|| py.None()).into_bound(py);
+        let now = self.tick()?;
+        let (object, handle) = (key.to_object(), Object::new(&default));
+        self.note_collectable(&object, &handle);
+        let mut pair = Some((object, handle));
+        let mut leaving = Leaving::new();
+        let found = self.shared.ask(&key, |map, probe| {
+            if let Some((handle, _)) = map.peek(key.hash, probe, now)? {
+                return Ok(Some(handle.dup()));
+            }
+            map.begin(key.hash, probe, &mut pair, None, now, &mut leaving).map(|_| None)
+        });
+        drop(leaving);
+        Ok(found?.map_or(default, |handle| handle.into_bound(py)).unbind())
+    }
+
+    /// Hands over at most `limit` expired entries as `(key, handle)`, each once, in the order of their deadlines.
+    fn _pop_expired<'py>(&self, py: Python<'py>, limit: Option<usize>) -> PyResult<Bound<'py, PyList>> {
+        let now = self.hooks.now()?;
+        self.shared.lock().open().map_err(Error::from)?;
+        let popped = PyList::empty(py);
+        let mut left = limit.unwrap_or(usize::MAX);
+        while left > 0 {
+            let batch = self.hand_over(now, left.min(BATCH));
+            if batch.is_empty() {
+                break;
+            }
+            left -= batch.len();
+            for (key, handle) in batch {
+                popped.append((key.into_bound(py), handle.into_bound(py)))?;
+            }
+        }
+        Ok(popped)
+    }
+
+    /// Reports what has expired to `on_expire`, if there is one. Returns how many entries wait for `pop_expired`.
+    fn expire(&self) -> Result<usize> {
+        let now = self.tick()?;
+        let map = self.shared.lock();
+        map.open()?;
+        Ok(map.waiting(now))
+    }
+
+    /// A context manager that gives the handle, and keeps the entry from expiring until it is left.
+    #[pyo3(signature = (key, /))]
+    fn claim(slf: Bound<'_, Self>, key: &Bound<'_, PyAny>) -> Result<Claim> {
+        slf.get().shared.lock().open()?;
+        Ok(Claim { map: slf.unbind(), key: key.clone().unbind(), held: Mutex::default() })
+    }
+
+    /// An iterator: 0 keys, 1 handles, 2 items.
+    fn _walk(slf: Bound<'_, Self>, kind: u8, backwards: bool) -> PyResult<Walk> {
+        slf.get().tick()?;
+        slf.get().shared.lock().open().map_err(Error::from)?;
+        let id = slf.get().shared.lock().walk(backwards);
+        Ok(Walk::over_transfers(slf.unbind(), id, Kind::from_number(kind)))
+    }
+
+    /// All live entries with nanoseconds left to live, in the order in which they began.
+    fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let now = self.hooks.now()?;
+        let entries: Vec<_> = {
+            let map = self.shared.lock();
+            map.open().map_err(Error::from)?;
+            map.iter(now).map(|(key, handle, at)| (key.dup(), handle.dup(), at.remaining(now))).collect()
+        };
+        PyList::new(py, entries.into_iter().map(|(key, handle, at)| (key.into_bound(py), handle.into_bound(py), at)))
+    }
+
+    /// Forgets everything, what waits for `pop_expired` included.
+    fn clear(&self) -> Result<()> {
+        let everything = {
+            let mut map = self.shared.lock();
+            map.open()?;
+            map.clear()
+        };
+        drop(everything);
+        Ok(())
+    }
+
+    /// Forgets everything for good; the map raises `RuntimeError` on use from then on.
+    fn close(&self) {
+        let everything = self.shared.lock().close();
+        drop(everything);
+        drop(self.hooks.set(Callables::default(), true));
+    }
+
+    #[getter]
+    fn maxsize(&self) -> Option<u64> {
+        self.shared.lock().maxsize()
+    }
+
+    /// Nanoseconds to live of what begins without a lifetime of its own.
+    #[getter]
+    fn _ttl(&self) -> Option<u64> {
+        self.shared.lock().ttl()
+    }
+
+    /// The callables: on_expire, timer.
+    #[getter]
+    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 2] {
+        [self.hooks.on_exit(), self.hooks.timer()].map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
+    }
+
+    fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let now = self.hooks.now()?;
+        let (tally, live, waiting, moved, oldest) = {
+            let map = self.shared.lock();
+            (map.tally(), map.len(now), map.waiting(now), map.waiting(Tick(0)), map.oldest_age(now))
+        };
+        let dict = PyDict::new(py);
+        for (name, count) in [
+            ("begun", tally.begun),
+            ("completed", tally.completed),
+            ("failed", tally.failed),
+            // What is due counts as expired, moved out or not.
+            ("expired", tally.expired + (waiting - moved) as u64),
+            ("renewed", tally.renewed),
+            ("replaced", tally.replaced),
+            ("evicted", tally.evicted),
+            ("late", tally.late),
+            ("early", tally.early),
+            ("unseen", tally.unseen),
+            ("kept", tally.kept),
+            ("high_water", tally.high_water),
+            ("callback_errors", self.hooks.errors.load(Relaxed)),
+            ("live", live as u64),
+            ("waiting", waiting as u64),
+        ] {
+            dict.set_item(name, count)?;
+        }
+        dict.set_item("oldest_age", oldest.map(|age| age as f64 / 1e9))?;
+        dict.set_item("max_lag", tally.max_lag as f64 / 1e9)?;
+        Ok(dict)
+    }
+
+    fn __sizeof__(&self) -> usize {
+        size_of::<Self>() + 16 + self.shared.lock().bytes()
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        self.hooks.traverse(&visit)?;
+        if self.collectable.load(Relaxed) {
+            for (key, handle) in self.shared.lock().entries() {
+                visit.call(key.as_py())?;
+                if let Some(handle) = handle {
+                    visit.call(handle.as_py())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn __clear__(&self) {
+        let everything = self.shared.lock().clear();
+        drop(everything);
+        drop(self.hooks.set(Callables::default(), true));
+    }
+}
+
+/// `with map.claim(key) as handle:`. May be entered more than once, also at the same time.
+#[pyclass(module = "ullage._core", frozen)]
+pub(crate) struct Claim {
+    map: Py<TransferMap>,
+    key: Py<PyAny>,
+    held: Mutex<Vec<ClaimId>>,
+}
+
+#[pymethods]
+impl Claim {
+    fn __enter__(&self, py: Python<'_>) -> Result<Py<PyAny>> {
+        let map = self.map.get();
+        let key = self::key(self.key.bind(py))?;
+        let now = map.tick()?;
+        let claimed = map.shared.ask(&key, |map, probe| {
+            Ok(map.claim(key.hash, probe, now)?.map(|(handle, id)| (handle.dup(), id)))
+        })?;
+        let (handle, id) = claimed.ok_or_else(|| missing(self.key.bind(py).clone()))?;
+        self.held.lock().expect("nothing panics while it is held").push(id);
+        Ok(handle.into_bound(py).unbind())
+    }
+
+    #[pyo3(signature = (*_exception))]
+    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) -> Result<bool> {
+        let id = self.held.lock().expect("nothing panics while it is held").pop();
+        if let Some(id) = id {
+            let map = self.map.get();
+            let now = map.hooks.now()?;
+            let mut leaving = Leaving::new();
+            map.shared.lock().release(id, now, &mut leaving);
+            drop(leaving);
+            map.tick()?;
+        }
+        Ok(false)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.map)?;
+        visit.call(&self.key)
+    }
+}
+
+/// `default` of `complete`, or the error for a key that is not live.
+unsafe fn complete_missing(
+    map: &TransferMap,
+    key: &Key,
+    object: *mut PyObject,
+    default: *mut PyObject,
+) -> Result<*mut PyObject> {
+    map.remember_early(key)?;
+    if default.is_null() {
+        // SAFETY: the key is an argument of the call.
+        return Err(unsafe { missing_raw(object) });
+    }
+    // SAFETY: so is the default.
+    Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+}
+
+unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: the interpreter calls a slot with an instance of its type and valid arguments.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
+        match map.find(&key)? {
+            Some((handle, _)) => Ok(handle.into_ptr()),
+            // SAFETY: as above.
+            None => Err(unsafe { missing_raw(object) }),
+        }
+    })
+}
+
+unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *mut PyObject) -> c_int {
+    door(-1, || {
+        // SAFETY: as for `subscript`; a null value means deletion.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
+        if value.is_null() {
+            return match map.end(&key, End::Completed)? {
+                Some(_) => Ok(0),
+                // SAFETY: as above.
+                None => Err(unsafe { missing_raw(object) }),
+            };
+        }
+        // SAFETY: the value is valid.
+        map.begin(&key, unsafe { Object::from_borrowed(value) }, None)?;
+        Ok(0)
+    })
+}
+
+unsafe extern "C" fn contains(slf: *mut PyObject, object: *mut PyObject) -> c_int {
+    door(-1, || {
+        // SAFETY: as for `subscript`.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
+        Ok(c_int::from(map.find(&key)?.is_some()))
+    })
+}
+
+unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
+    door(-1, || {
+        // SAFETY: as for `subscript`.
+        let map = unsafe { instance::<TransferMap>(slf) };
+        let now = map.tick()?;
+        Ok(map.shared.lock().len(now) as Py_ssize_t)
+    })
+}
+
+unsafe extern "C" fn begin(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
+        let [key, handle, ttl] =
+            unsafe { ffi::arguments("begin", ["key", "handle", "ttl"], 2, args, nargs, kwnames)? };
+        // SAFETY: as above.
+        let ttl = if ttl.is_null() { None } else { unsafe { nanoseconds(ttl)? } };
+        // SAFETY: as above.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(key)?) };
+        // SAFETY: the handle is valid.
+        let begun = map.begin(&key, unsafe { Object::from_borrowed(handle) }, ttl)?;
+        // SAFETY: attached; a new reference to a bool.
+        Ok(unsafe { pyo3::ffi::PyBool_FromLong((begun == Begun::Live).into()) })
+    })
+}
+
+/// A lifetime as Python gives it, read by the one function that reads them. None is the map's own.
+#[cold]
+unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
+    Python::attach(|py| {
+        // SAFETY: an argument of the call.
+        let ttl = unsafe { Bound::from_borrowed_ptr(py, ttl) };
+        if ttl.is_none() {
+            return Ok(None);
+        }
+        let read: Option<u64> = py.import("ullage._times")?.getattr("nanoseconds")?.call1((ttl,))?.extract()?;
+        Ok(Some(read.unwrap_or(u64::MAX)))
+    })
+}
+
+unsafe extern "C" fn complete(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
+        let [object, default] =
+            unsafe { ffi::arguments("complete", ["key", "default"], 1, args, nargs, kwnames)? };
+        // SAFETY: as above.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
+        match map.end(&key, End::Completed)? {
+            Some(handle) => Ok(handle.into_ptr()),
+            // SAFETY: as above.
+            None => unsafe { complete_missing(map, &key, object, default) },
+        }
+    })
+}
+
+unsafe extern "C" fn get(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
+        let [key, default] = unsafe { ffi::arguments("get", ["key", "default"], 1, args, nargs, kwnames)? };
+        // SAFETY: as above.
+        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(key)?) };
+        if let Some((handle, _)) = map.find(&key)? {
+            return Ok(handle.into_ptr());
+        }
+        // SAFETY: an argument that was given is valid; None is immortal or counted like any other.
+        let default = unsafe { if default.is_null() { pyo3::ffi::Py_None() } else { default } };
+        // SAFETY: as above.
+        Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+    })
+}
+
+/// Puts the raw doors on the type.
+pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+    let slots =
+        Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
+    let method = |name, function, doc| {
+        Method(name, PyMethodDefPointer { PyCFunctionFastWithKeywords: function }, METH_FASTCALL | METH_KEYWORDS, doc)
+    };
+    let methods = vec![
+        method(
+            c"begin",
+            begin,
+            c"begin($self, /, key, handle, ttl=None)\n--\n\nPuts `handle` in flight under `key`, for `ttl` seconds or the map's own.\n\nReturns False if the completion of `key` had come before, and then does not keep the handle. O(1).",
+        ),
+        method(
+            c"complete",
+            complete,
+            c"complete($self, /, key, default=...)\n--\n\nEnds the transfer of `key` and returns its handle, or `default`; KeyError without one.\n\nA completion of what had ended counts as late; one of an unknown key waits for its `begin`. O(1).",
+        ),
+        method(c"get", get, c"get($self, /, key, default=None)\n--\n\nThe handle of a live `key`, or `default`."),
+    ];
+    hang(&py.get_type::<TransferMap>(), slots, methods)
+}
