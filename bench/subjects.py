@@ -196,4 +196,6 @@ def versions() -> list[str]:
             listed.append(f"{module} skipped")
         elif module in distributions:
             listed.append(f"{distributions[module][0]} {version(distributions[module][0])}")
+        elif hasattr(import_module(module), "__version__"):  # run from a checkout, not installed
+            listed.append(f"{module} {import_module(module).__version__}")
     return listed

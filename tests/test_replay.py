@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-
 from ullage import replay
 from ullage.__main__ import main
 

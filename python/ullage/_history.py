@@ -1,5 +1,6 @@
 """HistoryRing: the surface of a list over the core's ring."""
 
+import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from reprlib import recursive_repr
@@ -81,7 +82,7 @@ class HistoryRing(Portable, _core.HistoryRing):
         weight = _sizes.count(max_weight, "max_weight")
         if max_bytes is not None:
             weight, weigher = _sizes.size(max_bytes, "max_bytes"), _core.deep_sizeof
-        bound = _NO_BOUND if weight is None and weigher is not None else weight
+        bound = None if weigher is None else min(weight or _NO_BOUND, _NO_BOUND)
         self._configure(_sizes.stored(length), weigher, bound, pinned, nanoseconds(ttl), on_drop, timer)
         self._settings = {
             "maxlen": length,
@@ -94,7 +95,7 @@ class HistoryRing(Portable, _core.HistoryRing):
             "timer": timer,
             "name": name,
         }
-        self.extend(iterable)
+        HistoryRing.extend(self, iterable)
 
     # The bounds.
 
@@ -123,7 +124,7 @@ class HistoryRing(Portable, _core.HistoryRing):
         if self._max_weight is None:
             raise TypeError("this ring has no weigher")
         weight = _sizes.size(max_weight, "max_weight") if in_bytes else _sizes.count(max_weight, "max_weight")
-        self._max_weight = _NO_BOUND if weight is None else weight
+        self._max_weight = min(weight or _NO_BOUND, _NO_BOUND)
         self._settings = {**self._settings, "max_bytes" if in_bytes else "max_weight": weight}
 
     @property
@@ -151,27 +152,33 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     def extend(self, iterable: Iterable[Any], /) -> None:
         """Appends every item of an iterable; the ring itself is one too."""
-        append = self.append
+        # As a list does: not by a method that a subclass may have changed.
+        append = super().append
         for item in list(self) if iterable is self else iterable:
             append(item)
 
     def extendleft(self, iterable: Iterable[Any], /) -> None:
         """Adds every item of an iterable at the front, so that the last comes to stand first."""
+        appendleft = super().appendleft
         for item in list(self) if iterable is self else iterable:
-            self.appendleft(item)
+            appendleft(item)
 
     def popleft(self) -> Any:
         """Removes and returns the first item. O(1)."""
-        return self.pop(0)
+        return super().pop(0)
 
     def remove(self, value: Any, /) -> None:
         """Removes the first item that equals `value`; ValueError if there is none."""
         for position, item in enumerate(self._snapshot()[0]):
             if item is value or item == value:
-                if not self._remove_at(position, item):
-                    raise IndexError("HistoryRing mutated during remove().")
-                return
-        raise ValueError(f"{value!r} is not in HistoryRing")
+                break
+        else:
+            raise ValueError(f"{value!r} is not in HistoryRing")
+        # What others let fall off meanwhile has moved the item, not removed it.
+        while not self._remove_at(position, item):
+            position = next((at for at, found in enumerate(self._snapshot()[0]) if found is item), -1)
+            if position < 0:
+                raise IndexError("HistoryRing mutated during remove().")
 
     def index(self, value: Any, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize, /) -> int:
         """The position of the first item that equals `value`; ValueError if there is none."""
@@ -195,8 +202,13 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     def rotate(self, n: SupportsIndex = 1, /) -> None:
         """Moves the last `n` items to the front, or, if `n` is negative, the first ones to the end."""
-        steps = n.__index__()
-        self._reorder(lambda order: order[-(steps % len(order)) :] + order[: -(steps % len(order))])
+        steps = operator.index(n)
+
+        def rotated(order: list[int]) -> list[int]:
+            first = -steps % max(len(order), 1)
+            return order[first:] + order[:first]
+
+        self._reorder(rotated)
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sorts in place, stably. ValueError if the ring changes meanwhile."""
@@ -205,15 +217,20 @@ class HistoryRing(Portable, _core.HistoryRing):
         self._permute(sorted(range(len(items)), key=by, reverse=reverse), epoch)
 
     def _reorder(self, arrange: Callable[[list[int]], list[int]]) -> None:
-        items, epoch = self._snapshot()
-        if items:
-            self._permute(arrange(list(range(len(items)))), epoch)
+        while True:
+            items, epoch = self._snapshot()
+            try:
+                return self._permute(arrange(list(range(len(items)))), epoch)
+            except ValueError:
+                # Others have changed the ring meanwhile.
+                continue
 
     def _set_slice(self, where: slice, values: Iterable[Any]) -> None:
         try:
-            new = list(values)
+            iterator = iter(values)
         except TypeError:
             raise TypeError("can only assign an iterable") from None
+        new = list(iterator)
         start, stop, step = where.indices(len(self))
         if step == 1:
             self._splice(start, max(start, stop), new)
@@ -222,13 +239,14 @@ class HistoryRing(Portable, _core.HistoryRing):
         if len(new) != size:
             what = f"attempt to assign sequence of size {len(new)} to extended slice of size {size}"
             raise ValueError(what)
-        self._assign(start, step, new)
+        # One item needs no step, and only then can it be beyond every position.
+        self._assign(start, step if size > 1 else 1, new)
 
     def _del_slice(self, where: slice) -> None:
         positions = range(*where.indices(len(self)))
         if positions:
             low, high = sorted((positions[0], positions[-1]))
-            self._delete(low, high + 1, abs(positions.step))
+            self._delete(low, high + 1, min(abs(positions.step), sys.maxsize))
 
     def __iter__(self) -> Iterator[Any]:
         return self._walk(False)
@@ -267,7 +285,7 @@ class HistoryRing(Portable, _core.HistoryRing):
         return [*other, *self]
 
     def __iadd__(self, other: Iterable[Any]) -> "HistoryRing":
-        self.extend(other)
+        HistoryRing.extend(self, other)
         return self
 
     def __mul__(self, n: SupportsIndex) -> list[Any]:
@@ -278,11 +296,14 @@ class HistoryRing(Portable, _core.HistoryRing):
     def __imul__(self, n: SupportsIndex) -> "HistoryRing":
         if not hasattr(type(n), "__index__"):
             return NotImplemented
-        items = list(self)
-        if n.__index__() <= 0:
+        times, items = operator.index(n), list(self)
+        if times <= 0:
             self.clear()
-        for _ in range(n.__index__() - 1):
-            self.extend(items)
+        elif len(items) * times > sys.maxsize // 8:
+            # More than a list can hold; what falls off is counted item by item, so this would not end.
+            raise MemoryError(f"{len(items)} items, {times} times")
+        for _ in range(times - 1 if items else 0):
+            HistoryRing.extend(self, items)
         return self
 
     @recursive_repr("[...]")
@@ -299,7 +320,7 @@ class HistoryRing(Portable, _core.HistoryRing):
         return self._snapshot()[0]
 
     def _refill(self, contents: list[Any]) -> None:
-        self.extend(contents)
+        HistoryRing.extend(self, contents)
 
 
 MutableSequence.register(HistoryRing)

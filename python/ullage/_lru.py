@@ -18,6 +18,7 @@ V = TypeVar("V")
 _UNSET: Any = object()
 _POLICIES = ("lru",)
 _SHOWN = 20
+_FOR_EVER = 2**64 - 1
 
 
 class LRUCache(Portable, _core.LRUCache):
@@ -89,8 +90,7 @@ class LRUCache(Portable, _core.LRUCache):
             _sizes.stored(bound), weigher, nanoseconds(ttl), nanoseconds(idle, "idle"), on_evict, timer
         )
         self._settings = {
-            "maxsize": _UNSET if max_bytes is not None else bound,
-            "max_bytes": bound if max_bytes is not None else None,
+            "maxsize" if max_bytes is None else "max_bytes": bound,
             "weigher": weigher if max_bytes is None else None,
             "ttl": ttl,
             "idle": idle,
@@ -99,7 +99,7 @@ class LRUCache(Portable, _core.LRUCache):
             "timer": timer,
             "name": name,
         }
-        self.update(iterable)
+        LRUCache.update(self, iterable)
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None, maxsize: int | None = _UNSET) -> "LRUCache":
@@ -119,7 +119,7 @@ class LRUCache(Portable, _core.LRUCache):
 
     @maxsize.setter
     def maxsize(self, maxsize: int | str | None) -> None:
-        in_bytes = self._settings["max_bytes"] is not None
+        in_bytes = "max_bytes" in self._settings
         bound = _sizes.size(maxsize, "maxsize") if in_bytes else _sizes.count(maxsize, "maxsize")
         self._bound = _sizes.stored(bound)
         self._settings = {**self._settings, "max_bytes" if in_bytes else "maxsize": bound}
@@ -238,6 +238,8 @@ class LRUCache(Portable, _core.LRUCache):
 
     @recursive_repr("...")
     def __repr__(self) -> str:
+        if self.maxsize == 0:
+            return f"{type(self).__name__}(closed)"
         pairs = [f"{key!r}: {value!r}" for key, value in self.coldest(_SHOWN)]
         more = len(self) - _SHOWN
         if more > 0:
@@ -252,12 +254,12 @@ class LRUCache(Portable, _core.LRUCache):
     def _refill(self, contents: list[tuple[Any, Any, int | None]]) -> None:
         for key, value, left in contents:
             if left != 0:
-                self._set(key, value, left)
+                self._set(key, value, _FOR_EVER if left is None and self.ttl is not None else left)
 
 
 def _own(ttl: Lifetime) -> int | None:
     """An entry's own lifetime in nanoseconds; for ever is a very long one, since None means the cache's."""
-    return None if ttl is None else nanoseconds(ttl) or 2**64 - 1
+    return None if ttl is None else nanoseconds(ttl) or _FOR_EVER
 
 
 def _as_dict(mapping: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -1,7 +1,10 @@
 """Copying and pickling: a container goes with its contents, its order, its bounds and its remaining lifetimes."""
 
+import copyreg
 import pickle
+import threading
 from copy import deepcopy
+from types import MethodType
 from typing import Any, TypeVar
 
 T = TypeVar("T", bound="Portable")
@@ -26,42 +29,60 @@ class Portable:
 
     def _empty(self: T) -> T:
         """One like this one, without contents."""
-        return _make(type(self), self._settings)
+        new = _blank(type(self))
+        _set_up(new, self._settings, {id(self): new})
+        return new
 
     def __copy__(self: T) -> T:
         new = self._empty()
+        _add(new, self.__getstate__())
         new._refill(self._contents())
-        vars_of_subclass = getattr(self, "__dict__", None)
-        if vars_of_subclass:
-            new.__dict__.update(vars_of_subclass)
         return new
 
     def copy(self: T) -> T:
         """A container of the same kind with the same bounds, hooks and contents. O(n)."""
         return self.__copy__()
 
+    def close(self) -> None:
+        """Lets go of everything for good, hooks included: the container raises `RuntimeError` on use from then on."""
+        super().close()  # type: ignore[misc]
+        settings = getattr(self, "_settings", {})
+        self._settings = {name: None if callable(value) else value for name, value in settings.items()}
+
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
-        new = self._empty()
-        memo[id(self)] = new
+        new = memo[id(self)] = _blank(type(self))
+        _set_up(new, self._settings, memo)
+        _add(new, deepcopy(self.__getstate__(), memo))
         new._refill(deepcopy(self._contents(), memo))
-        vars_of_subclass = getattr(self, "__dict__", None)
-        if vars_of_subclass:
-            new.__dict__.update(deepcopy(vars_of_subclass, memo))
         return new
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        settings = {
-            name: value
-            for name, value in self._settings.items()
-            if name not in self._hook_names or value is None or _can_be_pickled(value)
-        }
-        return _make, (type(self), settings), (self._contents(), getattr(self, "__dict__", None))
+        trials = _trials.__dict__.setdefault("of", set())
+        if id(self) in trials:
+            # One of our hooks is on trial and leads back here; what that pickle holds does not matter.
+            return _blank, (type(self),)
+        trials.add(id(self))
+        try:
+            settings = {
+                name: value
+                for name, value in self._settings.items()
+                if name not in self._hook_names or value is None or _can_be_pickled(value)
+            }
+        finally:
+            trials.discard(id(self))
+        # All in the state, nothing in the arguments: a hook or an entry may lead back to this container.
+        state = settings, self.__getstate__(), self._contents()
+        return _blank, (type(self),), state, None, None, _restore
 
-    def __setstate__(self, state: tuple[Any, dict[str, Any] | None]) -> None:
-        contents, vars_of_subclass = state
-        if vars_of_subclass:
-            self.__dict__.update(vars_of_subclass)
-        self._refill(contents)
+    def __getstate__(self) -> Any:
+        """What a subclass added, as `object.__getstate__` gives it; a subclass may have its own."""
+        slots = {
+            name: getattr(self, name)
+            for name in copyreg._slotnames(type(self))  # type: ignore[attr-defined]
+            if name != "_settings" and hasattr(self, name)
+        }
+        attributes = getattr(self, "__dict__", None) or None
+        return (attributes, slots) if slots else attributes
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
@@ -71,13 +92,47 @@ class Portable:
         return core_schema.is_instance_schema(cls)
 
 
-def _make(cls: type[T], settings: dict[str, Any]) -> T:
-    new = cls.__new__(cls)
+# Containers whose hooks this thread is trying to pickle.
+_trials = threading.local()
+
+
+def _blank(cls: type[T]) -> T:
+    return cls.__new__(cls)
+
+
+def _set_up(new: Portable, settings: dict[str, Any], copies: dict[int, Any]) -> None:
+    """Opens a blank container. A hook that is a method of something copied along becomes a method of its copy."""
+    settings = {
+        name: MethodType(value.__func__, copies[id(value.__self__)])
+        if isinstance(value, MethodType) and id(value.__self__) in copies
+        else value
+        for name, value in settings.items()
+    }
     # The class of ours, not the subclass: its own `__init__` may want other arguments.
-    ours = next(base for base in cls.__mro__ if base.__module__.startswith("ullage."))
+    ours = next(base for base in type(new).__mro__ if base.__module__.startswith("ullage."))
     ours.__init__(new, **settings)
     new._settings = settings
-    return new
+
+
+def _add(new: Portable, state: Any) -> None:
+    """Gives a container what a subclass added, as pickle does."""
+    if state is None:
+        return
+    if hasattr(new, "__setstate__"):
+        new.__setstate__(state)
+        return
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    if attributes:
+        new.__dict__.update(attributes)
+    for name, value in (slots or {}).items():
+        setattr(new, name, value)
+
+
+def _restore(new: Portable, state: tuple[dict[str, Any], Any, Any]) -> None:
+    settings, added, contents = state
+    _set_up(new, settings, {})
+    _add(new, added)
+    new._refill(contents)
 
 
 def _can_be_pickled(hook: object) -> bool:

@@ -152,6 +152,8 @@ class TransferMap(Portable, _core.TransferMap):
 
     @recursive_repr("...")
     def __repr__(self) -> str:
+        if self.maxsize == 0:
+            return f"{type(self).__name__}(closed)"
         live = self._export()
         pairs = [f"{key!r}: {handle!r}" for key, handle, _ in live[:_SHOWN]]
         if len(live) > _SHOWN:

@@ -1,6 +1,7 @@
 """Live views on a map: `keys()`, `values()`, `items()`. Looking through one uses no entry."""
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 K = TypeVar("K")
@@ -21,6 +22,11 @@ class _View:
 
     def __reversed__(self) -> Iterator[Any]:
         return self._mapping._walk(self._kind, True)  # type: ignore[no-any-return]
+
+    @property
+    def mapping(self) -> MappingProxyType[Any, Any]:
+        """The map, to be read only."""
+        return MappingProxyType(self._mapping)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)!r})"

@@ -18,8 +18,7 @@ import dspy
 import psutil
 from dspy.clients import base_lm
 from dspy.lm15 import Message, Request, Response, TextPart, Usage
-
-from ullage import HistoryRing, LRUCache
+from ullage import HistoryRing, LRUCache, deep_sizeof
 
 THREADS = 8
 PROMPT = 20_000
@@ -50,11 +49,21 @@ def prompt(thread: int, number: int) -> str:
     return f"{thread} {number - (number % 4 == 3)} ".ljust(PROMPT, "x")
 
 
+def step_bytes(step: tuple[Any, ...]) -> int:
+    """What a step of the trace holds, but for the module that took it: all steps share that, with its whole history."""
+    return deep_sizeof(*step[1:])
+
+
 class Bounds:
     """The containers put in DSPy's place, and what an observer saw of them."""
 
     def __init__(self, lm: dspy.LM, program: dspy.Module) -> None:
-        self.rings = {name: HistoryRing(most, max_bytes=weight) for name, (most, weight) in BOUNDS.items()}
+        self.rings = {
+            name: HistoryRing(most, weigher=step_bytes, max_weight=weight)
+            if name == "trace"
+            else HistoryRing(most, max_bytes=weight)
+            for name, (most, weight) in BOUNDS.items()
+        }
         self.cache: LRUCache[str, Any] = LRUCache(max_bytes=CACHE_BYTES)
         base_lm.GLOBAL_HISTORY = self.rings["global"]
         lm.history = self.rings["lm"]

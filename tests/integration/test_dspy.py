@@ -24,7 +24,6 @@ pytest.importorskip("psutil", reason="memory is measured with psutil: pip instal
 from dspy.clients import base_lm  # noqa: E402
 from dspy.propose.utils import get_dspy_source_code  # noqa: E402
 from dspy.teleprompt.utils import get_token_usage  # noqa: E402
-
 from ullage import HistoryRing, LRUCache  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))

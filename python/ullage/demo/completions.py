@@ -14,12 +14,12 @@ from ullage.demo.story import MIB, Story
 CAP = 5_000
 BOUND = 32 * MIB
 KEYS = 40_000
-EMBEDDINGS = 50
+EMBEDDINGS = 20
 """One request in so many is for a batch of embeddings, which DSPy keeps in the same cache as short answers."""
 
 
 def answer(key: int) -> dict[str, Any]:
-    if key % EMBEDDINGS == 0:
+    if key % EMBEDDINGS == EMBEDDINGS - 1:
         return {"vectors": [[key + row + column / 256 for column in range(256)] for row in range(64)]}
     return {"text": f"{key:08} ".ljust(2_000 + key * 7 % 8_000, "x"), "usage": {"completion_tokens": 500}}
 
@@ -78,7 +78,7 @@ STORY = Story(
     price="A byte bound that bites keeps fewer entries, so it misses more; each value is weighed when it is stored.",
     bound=BOUND,
     event="",
-    items=(60_000, 20_000),
+    items=(60_000, 14_000),
     load=load,
     stock=OrderedDictCache,
     stock_label=f"OrderedDict, {CAP:,} entries",

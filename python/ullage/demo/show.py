@@ -74,8 +74,8 @@ def explain(results: Results, console: Console) -> None:
         notes.add_row("  the price", story.price)
         console.print(notes, "", highlight=False)
     console.print(
-        "Times include about 0.1 µs for reading the clock. The worst is one single operation, and whatever else the "
-        "machine did in that moment is in it: run the demo again before you believe it.",
+        "Times include about 0.1 µs for reading the clock, and leave out what the system gave to other programs. The "
+        "worst is one single operation: it is shown, and not judged.",
         highlight=False,
     )
 

@@ -4,6 +4,9 @@
 //! chunk at a time, so that no single insert pays for those before it. Only the first chunk doubles, so that a
 //! container of ten entries stays small.
 
+// The one file of this crate with `unsafe`: one bounds check for each step of a look-up instead of two.
+#![allow(unsafe_code)]
+
 use crate::refused::Refused;
 
 const BITS: u32 = 12;
@@ -34,16 +37,20 @@ impl<T> Chunks<T> {
             + self.chunks.capacity() * size_of::<Vec<T>>()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, index: u32) -> &T {
+        assert!(index < self.len);
         let (chunk, offset) = split(index);
-        &self.chunks[chunk][offset]
+        // SAFETY: an index below `len` was pushed and not popped: its chunk exists and holds it (`push`, `pop`).
+        unsafe { self.chunks.get_unchecked(chunk).get_unchecked(offset) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get_mut(&mut self, index: u32) -> &mut T {
+        assert!(index < self.len);
         let (chunk, offset) = split(index);
-        &mut self.chunks[chunk][offset]
+        // SAFETY: as in `get`.
+        unsafe { self.chunks.get_unchecked_mut(chunk).get_unchecked_mut(offset) }
     }
 
     pub(crate) fn push(&mut self, item: T) -> Result<u32, Refused> {

@@ -5,7 +5,7 @@
 //! without an answer, the questions are settled with nothing held, and the look-up starts again: CPython's restart of
 //! a dict look-up, made a type.
 
-use crate::refused::Refused;
+use crate::refused::{Refused, Undecided};
 
 /// What can be said of two keys on sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,11 @@ const MAX_ROUNDS: u32 = 1000;
 /// One key being looked for: its equality, and what has been settled so far.
 pub struct Probe<'a, K, E: Equality<K>> {
     eq: &'a E,
+    /// None while everything is decided on sight, which is nearly always.
+    settling: Option<Box<Settling<K>>>,
+}
+
+struct Settling<K> {
     questions: Vec<K>,
     /// Stored keys with their answer. They are kept alive, so an identity cannot come to mean another key.
     answers: Vec<(K, bool)>,
@@ -57,11 +62,11 @@ impl<'a, K, E: Equality<K>> Probe<'a, K, E> {
     /// A probe that has settled nothing.
     #[inline]
     pub fn new(eq: &'a E) -> Self {
-        Probe { eq, questions: Vec::new(), answers: Vec::new(), rounds: 0, batch: FIRST_BATCH }
+        Probe { eq, settling: None }
     }
 
     /// Whether `stored` is the key looked for; false also if that is not known yet.
-    #[inline]
+    #[inline(always)]
     pub fn is(&mut self, stored: &K) -> bool {
         match self.eq.verdict(stored) {
             Verdict::Same => true,
@@ -72,23 +77,25 @@ impl<'a, K, E: Equality<K>> Probe<'a, K, E> {
 
     /// What a look-up that found nothing means: nothing there, or nothing known yet.
     #[inline]
-    pub fn missed(&self) -> Result<(), Refused> {
-        if self.questions.is_empty() {
-            Ok(())
-        } else {
-            Err(Refused::Undecided)
+    pub fn missed(&self) -> Result<(), Undecided> {
+        match &self.settling {
+            Some(settling) if !settling.questions.is_empty() => Err(Undecided),
+            _ => Ok(()),
         }
     }
 
     #[cold]
     fn recall(&mut self, stored: &K) -> bool {
+        let settling = self.settling.get_or_insert_with(|| {
+            Box::new(Settling { questions: Vec::new(), answers: Vec::new(), rounds: 0, batch: FIRST_BATCH })
+        });
         let identity = E::identity(stored);
         // Answers are sorted by identity, so a thousand of them cost ten steps.
-        match self.answers.binary_search_by_key(&identity, |(key, _)| E::identity(key)) {
-            Ok(at) => self.answers[at].1,
+        match settling.answers.binary_search_by_key(&identity, |(key, _)| E::identity(key)) {
+            Ok(at) => settling.answers[at].1,
             Err(_) => {
-                if self.questions.len() < self.batch {
-                    self.questions.push(self.eq.dup(stored));
+                if settling.questions.len() < settling.batch {
+                    settling.questions.push(self.eq.dup(stored));
                 }
                 false
             }
@@ -98,19 +105,20 @@ impl<'a, K, E: Equality<K>> Probe<'a, K, E> {
     /// Asks what the last look-up left open, in the order it met the keys, and stops at the first that is equal.
     #[cold]
     pub(crate) fn settle(&mut self) -> Result<(), E::Error> {
-        self.rounds += 1;
-        if self.rounds > MAX_ROUNDS {
+        let Some(settling) = &mut self.settling else { return Ok(()) };
+        settling.rounds += 1;
+        if settling.rounds > MAX_ROUNDS {
             return Err(Refused::Unsettled.into());
         }
-        self.batch *= BATCH_GROWTH;
-        for stored in std::mem::take(&mut self.questions) {
+        settling.batch = settling.batch.saturating_mul(BATCH_GROWTH);
+        for stored in std::mem::take(&mut settling.questions) {
             let same = self.eq.ask(&stored)?;
-            self.answers.push((stored, same));
+            settling.answers.push((stored, same));
             if same {
                 break;
             }
         }
-        self.answers.sort_unstable_by_key(|(key, _)| E::identity(key));
+        settling.answers.sort_unstable_by_key(|(key, _)| E::identity(key));
         Ok(())
     }
 }

@@ -52,7 +52,8 @@ enum Slot<V> {
         /// Milliseconds, modulo 2^32.
         begun: u32,
     },
-    /// `hidden`: the key has begun anew, so a look-up must not find this entry.
+    /// `hidden`: the key has begun anew, so a look-up must not find this entry. It stands among the live ones until its
+    /// deadline, which is over, is taken out of the wheel.
     Waiting {
         handle: V,
         hidden: bool,
@@ -268,12 +269,7 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// What is known of a key.
-    pub fn state<E: Equality<K>>(
-        &self,
-        hash: u32,
-        probe: &mut Probe<'_, K, E>,
-        now: Tick,
-    ) -> Result<State, Refused> {
+    pub fn state<E: Equality<K>>(&self, hash: u32, probe: &mut Probe<'_, K, E>, now: Tick) -> Result<State, Refused> {
         Ok(match self.table.find(hash, probe)? {
             None => State::Unknown,
             Some(token) => match self.table.slab.get(token).1 {
@@ -341,7 +337,7 @@ impl<K, V> Expiring<K, V> {
         if found.is_some() {
             // Making room may have moved what was found, or let it go: look again.
             if let Some(token) = self.table.find(hash, probe)? {
-                self.supersede(token, now, leaving);
+                self.supersede(token, leaving);
             }
         }
         self.table.reserve(at)?;
@@ -366,16 +362,15 @@ impl<K, V> Expiring<K, V> {
 
     /// Makes way for a new transfer with the key of an old one. A handle that waits goes on waiting, unfindable.
     #[cold]
-    fn supersede(&mut self, token: Token, now: Tick, leaving: &mut Leaving<K, V>) {
-        if let Slot::Live { .. } = self.table.slab.get(token).1 {
-            self.wait(token, self.table.at(token), now);
-        }
-        match &mut self.table.slab.get_mut(token).1 {
-            Slot::Waiting { hidden, .. } => {
-                *hidden = true;
+    fn supersede(&mut self, token: Token, leaving: &mut Leaving<K, V>) {
+        let slot = &mut self.table.slab.get_mut(token).1;
+        match std::mem::replace(slot, Slot::Gone(End::Expired)) {
+            // If its time is over but nobody has moved it yet, it stays where it is and leaves in its turn.
+            Slot::Live { handle, .. } | Slot::Waiting { handle, .. } => {
+                *slot = Slot::Waiting { handle, hidden: true };
                 self.table.hide(token);
             }
-            _ => {
+            Slot::Gone(_) => {
                 self.gone.unlink(&mut self.table.slab, token);
                 leaving.push(self.table.remove(token).0, None, Cause::Explicit);
             }
@@ -385,23 +380,24 @@ impl<K, V> Expiring<K, V> {
     /// Lets expired entries out of the way, then, if that is not enough and allowed, the one with the nearest deadline.
     #[inline]
     fn make_room(&mut self, now: Tick, leaving: &mut Leaving<K, V>) -> Result<(), Refused> {
+        let waiting = self.waiting.len() as u64;
+        let full = Refused::Full { maxsize: self.maxsize, waiting };
+        if self.polled && waiting >= self.maxsize {
+            return Err(full);
+        }
         while self.live.len() as u64 >= self.maxsize {
             if self.expire(now, 1, leaving) == 1 {
                 continue;
             }
-            let waiting = self.waiting.len() as u64;
-            let full = Refused::Full { maxsize: self.maxsize, waiting };
-            if self.on_full == OnFull::Raise || self.polled && waiting >= self.maxsize {
+            if self.on_full == OnFull::Raise {
                 return Err(full);
             }
-            let token = self.table.nearest().or(self.live.first()).ok_or(full)?;
-            self.claims.remove(&token.0);
+            // What is claimed has no deadline and stays.
+            let forever = || self.live.iter(&self.table.slab).find(|token| !self.claims.contains_key(&token.0));
+            let token = self.table.nearest().or_else(forever).ok_or(full)?;
             self.tally.evicted += 1;
             self.wait(token, now, now);
             self.trim_waiting(leaving);
-        }
-        if self.polled && self.waiting.len() as u64 >= self.maxsize {
-            return Err(Refused::Full { maxsize: self.maxsize, waiting: self.waiting.len() as u64 });
         }
         Ok(())
     }
@@ -422,9 +418,10 @@ impl<K, V> Expiring<K, V> {
         self.table.schedule(token, Tick::NEVER);
         self.live.unlink(&mut self.table.slab, token);
         let slot = &mut self.table.slab.get_mut(token).1;
-        if let Slot::Live { handle, .. } = std::mem::replace(slot, Slot::Gone(End::Expired)) {
-            *slot = Slot::Waiting { handle, hidden: false };
-        }
+        *slot = match std::mem::replace(slot, Slot::Gone(End::Expired)) {
+            Slot::Live { handle, .. } => Slot::Waiting { handle, hidden: false },
+            superseded => superseded,
+        };
         self.waiting.push_last(&mut self.table.slab, token);
         self.tally.expired += 1;
         self.tally.max_lag = self.tally.max_lag.max(now.0.saturating_sub(at.0));
@@ -447,12 +444,7 @@ impl<K, V> Expiring<K, V> {
 
     /// Hands over the expired entry with the earliest deadline: waiting -> gone. The key is remembered as well as
     /// given, so a second reference to it is asked for.
-    pub fn pop_expired(
-        &mut self,
-        now: Tick,
-        dup: impl FnOnce(&K) -> K,
-        leaving: &mut Leaving<K, V>,
-    ) -> Option<(K, V)> {
+    pub fn pop_expired(&mut self, now: Tick, dup: impl FnOnce(&K) -> K, leaving: &mut Leaving<K, V>) -> Option<(K, V)> {
         self.polled = true;
         if self.waiting.is_empty() {
             let (token, at) = self.table.pop_due(now)?;
@@ -526,19 +518,16 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// Ends the live transfer that began last.
-    pub fn end_last(
-        &mut self,
-        now: Tick,
-        dup: impl FnOnce(&K) -> K,
-        leaving: &mut Leaving<K, V>,
-    ) -> Option<(K, V)> {
+    pub fn end_last(&mut self, now: Tick, dup: impl FnOnce(&K) -> K, leaving: &mut Leaving<K, V>) -> Option<(K, V)> {
         while let Some(token) = self.live.last() {
             if self.is_live(token, now) {
                 let key = dup(&self.table.slab.get(token).0);
                 return Some((key, self.finish(token, End::Completed, leaving)?));
             }
-            self.wait(token, self.table.at(token), now);
-            self.trim_waiting(leaving);
+            // What is over leaves by its deadline, not by its beginning.
+            if self.expire(now, 1, leaving) == 0 {
+                return None;
+            }
         }
         None
     }
@@ -551,7 +540,9 @@ impl<K, V> Expiring<K, V> {
         key: &mut Option<K>,
         leaving: &mut Leaving<K, V>,
     ) -> Result<(), Refused> {
-        if self.table.find(hash, probe)?.is_none() {
+        let found = self.table.find(hash, probe)?;
+        self.open()?;
+        if found.is_none() {
             self.table.reserve(Tick::NEVER)?;
             let key = key.take().expect("a key is remembered once");
             let token = self.table.insert(hash, key, Slot::Gone(End::Early), Tick::NEVER);
@@ -612,13 +603,10 @@ impl<K, V> Expiring<K, V> {
         }
         let at = claim.at;
         self.claims.remove(&token.0);
-        if at <= now {
-            self.wait(token, at, now);
-            self.trim_waiting(leaving);
-        } else if at != Tick::NEVER {
-            // It had this deadline before the claim or was given a later one: its place in the wheel exists.
-            self.table.schedule(token, at);
-        }
+        // It had this deadline before the claim or was given a later one: its place in the wheel exists. If it is over
+        // by now, the entry leaves after those whose deadlines were nearer.
+        self.table.schedule(token, at);
+        self.expire(now, EXPIRE_BUDGET, leaving);
     }
 
     /// Takes back what was handed over as expired but cannot be freed yet. It is live again, or, if its key has begun
@@ -637,12 +625,13 @@ impl<K, V> Expiring<K, V> {
         let known = found.is_some_and(|token| !matches!(self.table.slab.get(token).1, Slot::Gone(_)));
         let at = now.after(Some(ttl));
         if let Some(token) = found.filter(|_| !known) {
-            self.supersede(token, now, leaving);
+            self.supersede(token, leaving);
         }
         self.table.reserve(at)?;
         let (key, handle) = pair.take().expect("a transfer is kept once");
         self.tally.kept += 1;
-        if known || self.live.len() as u64 >= self.maxsize {
+        let full = self.live.len() as u64 >= self.maxsize && self.expire(now, 1, leaving) == 0;
+        if known || full {
             let token = self.table.insert(hash, key, Slot::Waiting { handle, hidden: known }, Tick::NEVER);
             if known {
                 self.table.hide(token);
@@ -651,6 +640,7 @@ impl<K, V> Expiring<K, V> {
         } else {
             let token = self.table.insert(hash, key, Slot::Live { handle, begun: millis(now) }, at);
             self.live.push_last(&mut self.table.slab, token);
+            self.tally.high_water = self.tally.high_water.max(self.live.len() as u64);
         }
         Ok(())
     }
@@ -703,10 +693,11 @@ impl<K, V> Expiring<K, V> {
         assert_eq!(self.table.slab.iter().count(), items);
         assert!(self.live.len() as u64 <= self.maxsize);
         assert!(self.gone.len() <= REMEMBERED);
-        let slots = |order: &Order| {
-            order.iter(&self.table.slab).map(|token| &self.table.slab.get(token).1).collect::<Vec<_>>()
-        };
-        assert!(slots(&self.live).iter().all(|slot| matches!(slot, Slot::Live { .. })));
+        let slots =
+            |order: &Order| order.iter(&self.table.slab).map(|token| &self.table.slab.get(token).1).collect::<Vec<_>>();
+        assert!(slots(&self.live)
+            .iter()
+            .all(|slot| matches!(slot, Slot::Live { .. } | Slot::Waiting { hidden: true, .. })));
         assert!(slots(&self.waiting).iter().all(|slot| matches!(slot, Slot::Waiting { .. })));
         assert!(slots(&self.gone).iter().all(|slot| matches!(slot, Slot::Gone(_))));
     }

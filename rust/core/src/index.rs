@@ -35,7 +35,7 @@ impl Index {
         self.heads.bytes()
     }
 
-    #[inline]
+    #[inline(always)]
     fn bucket(&self, hash: u32) -> u32 {
         let bucket = hash & self.mask;
         if bucket < self.heads.len() {
@@ -46,7 +46,7 @@ impl Index {
     }
 
     /// The first item with this hash that `is` the one. `is` runs under the lock: no foreign code in it (law 1).
-    #[inline]
+    #[inline(always)]
     pub fn find<T>(&self, slab: &Slab<T>, hash: u32, mut is: impl FnMut(Token) -> bool) -> Option<Token> {
         if self.len == 0 {
             return None;

@@ -15,7 +15,7 @@
 //! The laws, in six lines: no foreign code runs under the lock; what leaves is handed back, never dropped here; a token
 //! does not outlive foreign code; time is an argument; a call is O(1) unless it returns O(n); the bound holds after
 //! every call.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod chunks;
 pub mod due;
@@ -36,7 +36,7 @@ pub use eq::{Equality, Probe, Verdict};
 pub use expiring::Expiring;
 pub use index::mix;
 pub use lru::{Lru, New};
-pub use refused::Refused;
+pub use refused::{Refused, Undecided};
 pub use removed::{Cause, Removed};
 pub use ring::Ring;
 pub use shared::Shared;

@@ -147,7 +147,7 @@ impl<K, V> Lru<K, V> {
     }
 
     /// The entry for a key unless it has expired. A closed map has none, and says so.
-    #[inline]
+    #[inline(always)]
     fn find<E: Equality<K>>(
         &self,
         hash: u32,
@@ -174,7 +174,7 @@ impl<K, V> Lru<K, V> {
     // Moves.
 
     /// Uses an entry: it becomes the most recent, and its idle time starts again. Counts a hit or a miss.
-    #[inline]
+    #[inline(always)]
     pub fn get<E: Equality<K>>(
         &mut self,
         hash: u32,
@@ -190,7 +190,7 @@ impl<K, V> Lru<K, V> {
         Ok(Some(&self.table.slab.get(token).1))
     }
 
-    #[inline]
+    #[inline(always)]
     fn r#use(&mut self, token: Token, now: Tick) {
         self.order.move_last(&mut self.table.slab, token);
         if self.idle.is_some() {

@@ -31,6 +31,17 @@ pub enum Refused {
     Changed,
 }
 
+/// A look-up that met a question of equality. No wider than a flag, so that the answer of a look-up fits a register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Undecided;
+
+impl From<Undecided> for Refused {
+    #[inline]
+    fn from(_: Undecided) -> Self {
+        Refused::Undecided
+    }
+}
+
 impl From<TryReserveError> for Refused {
     fn from(_: TryReserveError) -> Self {
         Refused::NoMemory

@@ -441,6 +441,7 @@ impl<T> Ring<T> {
                 // Only pinned items are left: the newest of them makes way.
                 let Some(item) = self.cut(self.len().wrapping_sub(1)) else { return };
                 self.dropped += 1;
+                self.epoch += 1;
                 fallen.push(item);
             } else {
                 self.fall(fallen);

@@ -26,7 +26,7 @@ impl<C> Shared<C> {
     /// Performs `act` on the structure, again and again until every question of equality it meets is settled.
     ///
     /// `act` must change nothing before it knows where the key is: it runs once for each round.
-    #[inline]
+    #[inline(always)]
     pub fn ask<K, E: Equality<K>, R>(
         &self,
         eq: &E,

@@ -48,24 +48,24 @@ impl<T> Slab<T> {
         self.nodes.bytes()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn node(&self, raw: u32) -> &Node<T> {
         self.nodes.get(raw)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn node_mut(&mut self, raw: u32) -> &mut Node<T> {
         self.nodes.get_mut(raw)
     }
 
     /// The item named by `token`.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, token: Token) -> &T {
         self.node(token.0).item.as_ref().expect("a token names a live item")
     }
 
     /// The item named by `token`, to change.
-    #[inline]
+    #[inline(always)]
     pub fn get_mut(&mut self, token: Token) -> &mut T {
         self.node_mut(token.0).item.as_mut().expect("a token names a live item")
     }
@@ -174,7 +174,7 @@ impl Order {
     }
 
     /// Puts an item that stands in no order at the newest end.
-    #[inline]
+    #[inline(always)]
     pub fn push_last<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
         let last = std::mem::replace(&mut self.last, raw);
         let node = slab.node_mut(raw);
@@ -201,14 +201,12 @@ impl Order {
     }
 
     /// Takes an item out of the order; walks that were about to visit it go past it.
-    #[inline]
+    #[inline(always)]
     pub fn unlink<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
         let node = slab.node(raw);
         let (prev, next) = (node.prev, node.next);
-        for walk in &mut self.walks {
-            if walk.next == raw {
-                walk.next = if walk.backwards { prev } else { next };
-            }
+        if !self.walks.is_empty() {
+            self.pass(raw, prev, next);
         }
         if prev == NIL {
             self.first = next;
@@ -223,8 +221,15 @@ impl Order {
         self.len -= 1;
     }
 
+    #[cold]
+    fn pass(&mut self, raw: u32, prev: u32, next: u32) {
+        for walk in self.walks.iter_mut().filter(|walk| walk.next == raw) {
+            walk.next = if walk.backwards { prev } else { next };
+        }
+    }
+
     /// Makes `token` the newest.
-    #[inline]
+    #[inline(always)]
     pub fn move_last<T>(&mut self, slab: &mut Slab<T>, token: Token) {
         if self.last != token.0 {
             if !self.walks.is_empty() {

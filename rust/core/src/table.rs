@@ -3,7 +3,7 @@
 use crate::due::Due;
 use crate::eq::{Equality, Probe};
 use crate::index::Index;
-use crate::refused::Refused;
+use crate::refused::{Refused, Undecided};
 use crate::slab::{Order, Slab, Token};
 use crate::time::Tick;
 
@@ -25,12 +25,12 @@ impl<K, V> Table<K, V> {
     }
 
     /// The entry for the key that `probe` looks for, expired or not.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn find<E: Equality<K>>(
         &self,
         hash: u32,
         probe: &mut Probe<'_, K, E>,
-    ) -> Result<Option<Token>, Refused> {
+    ) -> Result<Option<Token>, Undecided> {
         let found = self.index.find(&self.slab, hash, |token| probe.is(&self.slab.get(token).0));
         if found.is_none() {
             probe.missed()?;
@@ -38,7 +38,7 @@ impl<K, V> Table<K, V> {
         Ok(found)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn at(&self, token: Token) -> Tick {
         self.due.as_ref().map_or(Tick::NEVER, |due| due.at(token))
     }

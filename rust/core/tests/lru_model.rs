@@ -315,10 +315,7 @@ impl Model {
             Op::Remove(key) => {
                 let gone = self.ask(key, |map, probe| map.remove(hash(key), probe, now)).expect("not refused");
                 let live = self.live(key).map(|position| self.leave(position, Cause::Explicit));
-                assert_eq!(
-                    gone.map(|(key, value)| (key.number(), value)),
-                    live.map(|entry| (entry.key, entry.value))
-                );
+                assert_eq!(gone.map(|(key, value)| (key.number(), value)), live.map(|entry| (entry.key, entry.value)));
             }
             Op::Pop { last, evict } => {
                 let cause = if evict { Cause::Size } else { Cause::Explicit };
@@ -327,10 +324,7 @@ impl Model {
                 let live = |entry: &Entry| entry.at > self.now;
                 let position = if last { self.held.iter().rposition(live) } else { self.held.iter().position(live) };
                 let live = position.map(|position| self.leave(position, cause));
-                assert_eq!(
-                    gone.map(|(key, value)| (key.number(), value)),
-                    live.map(|entry| (entry.key, entry.value))
-                );
+                assert_eq!(gone.map(|(key, value)| (key.number(), value)), live.map(|entry| (entry.key, entry.value)));
             }
             Op::MoveToEnd { key, last } => {
                 let moved = self.ask(key, |map, probe| map.move_to_end(hash(key), probe, last, now));
@@ -464,9 +458,8 @@ impl Model {
         assert_eq!(stats.insertions - left, self.held.len() as u64, "what came and did not leave is held");
         drop(map);
         for key in 0..KEYS {
-            let got = self.ask(key, |map, probe| {
-                Ok(map.peek(hash(key), probe, now)?.map(|(&value, at)| (value, at.0)))
-            });
+            let got =
+                self.ask(key, |map, probe| Ok(map.peek(hash(key), probe, now)?.map(|(&value, at)| (value, at.0))));
             let entry = self.live(key).map(|position| (self.held[position].value, self.held[position].at));
             assert_eq!(got, Ok(entry));
         }
@@ -475,7 +468,7 @@ impl Model {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 400 },
+        cases: if cfg!(miri) { 4 } else { 250 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

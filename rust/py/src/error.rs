@@ -5,28 +5,30 @@ use pyo3::prelude::*;
 use ullage_core::Refused;
 
 /// A Python exception on its way out.
+///
+/// Boxed, so that what the hot doors return fits into registers.
 #[derive(Debug)]
-pub(crate) struct Error(PyErr);
+pub(crate) struct Error(Box<PyErr>);
 
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl From<PyErr> for Error {
     #[cold]
     fn from(error: PyErr) -> Self {
-        Error(error)
+        Error(Box::new(error))
     }
 }
 
 impl From<Error> for PyErr {
     fn from(Error(error): Error) -> Self {
-        error
+        *error
     }
 }
 
 impl From<Refused> for Error {
     #[cold]
     fn from(refused: Refused) -> Self {
-        Error(match refused {
+        Error::from(match refused {
             Refused::Undecided | Refused::Unsettled => {
                 PyRuntimeError::new_err("the container changed during every comparison of keys; is there a loop in __eq__?")
             }

@@ -26,6 +26,11 @@ pub(crate) unsafe fn hash(object: *mut PyObject) -> Py_hash_t {
                 return known;
             }
         }
+        if is_exactly(object, addr_of_mut!(PyLong_Type)) {
+            if let Some(hash) = PyLong_Type.tp_hash {
+                return hash(object);
+            }
+        }
         PyObject_Hash(object)
     }
 }
@@ -207,8 +212,8 @@ pub(crate) unsafe fn instance<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boole
     // SAFETY: the caller vouches for the type; a frozen class is shared freely; the interpreter keeps it alive.
     unsafe {
         let py = Python::assume_attached();
-        let bound = Bound::from_borrowed_ptr(py, object);
-        let instance: *const T = bound.cast_unchecked::<T>().get();
+        let borrowed = pyo3::Borrowed::from_ptr(py, object);
+        let instance: *const T = borrowed.cast_unchecked::<T>().get();
         &*instance
     }
 }

@@ -98,18 +98,21 @@ impl Hooks {
     }
 
     /// The time; 0 where nothing has a lifetime. A timer may run Python.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn now(&self) -> Result<Tick> {
         match self.flags.load(Relaxed) & (TIMED | TIMER) {
             flags if flags & TIMED == 0 => Ok(Tick(0)),
             TIMED => Ok(monotonic()),
-            // SAFETY: hooks are only asked for the time in methods of Python objects: attached.
-            _ => Python::attach(|py| self.ask_timer(py)),
+            _ => self.ask_timer(),
         }
     }
 
     #[cold]
-    fn ask_timer(&self, py: Python<'_>) -> Result<Tick> {
+    fn ask_timer(&self) -> Result<Tick> {
+        Python::attach(|py| self.ask_timer_of(py))
+    }
+
+    fn ask_timer_of(&self, py: Python<'_>) -> Result<Tick> {
         let origin = self.lock().origin;
         let Some(timer) = self.timer() else { return Ok(monotonic()) };
         let seconds = read_timer(&timer.into_bound(py))? - origin;
@@ -146,7 +149,7 @@ impl Drop for Delivery<'_> {
     }
 }
 
-#[inline]
+#[inline(never)]
 fn monotonic() -> Tick {
     Tick(ORIGIN.elapsed().as_nanos() as u64)
 }

@@ -28,7 +28,7 @@ pub(crate) struct LRUCache {
 
 impl LRUCache {
     /// `cache[key]`, `get`: a use.
-    #[inline]
+    #[inline(always)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
