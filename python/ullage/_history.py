@@ -183,7 +183,7 @@ class HistoryRing(Portable, _core.HistoryRing):
     def index(self, value: Any, start: SupportsIndex = 0, stop: SupportsIndex = sys.maxsize, /) -> int:
         """The position of the first item that equals `value`; ValueError if there is none."""
         items = self._snapshot()[0]
-        for position in range(*slice(start, stop).indices(len(items))):
+        for position in range(*slice(operator.index(start), operator.index(stop)).indices(len(items))):
             item = items[position]
             if item is value or item == value:
                 return position
@@ -297,6 +297,8 @@ class HistoryRing(Portable, _core.HistoryRing):
         if not hasattr(type(n), "__index__"):
             return NotImplemented
         times, items = operator.index(n), list(self)
+        # Raises what a list raises if it is beyond every index.
+        _ = [] * times
         if times <= 0:
             self.clear()
         elif len(items) * times > sys.maxsize // 8:
@@ -308,6 +310,8 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     @recursive_repr("[...]")
     def __repr__(self) -> str:
+        if self.maxlen == 0:
+            return f"{type(self).__name__}(closed)"
         items = [repr(item) for item in self[-_SHOWN:]]
         more = len(self) - _SHOWN
         if more > 0:

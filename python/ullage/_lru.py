@@ -176,7 +176,9 @@ class LRUCache(Portable, _core.LRUCache):
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Stores every entry of a mapping or of pairs, then those given by name, each as an assignment would."""
-        if isinstance(other, _core.LRUCache | _core.TransferMap):
+        if type(other) is dict:
+            other = other.items()
+        elif isinstance(other, _core.TransferMap) or getattr(type(other), "__iter__", None) is LRUCache.__iter__:
             other = [(key, value) for key, value, _ in other._export()]
         MutableMapping.update(cast("MutableMapping[Any, Any]", self), other, **more)
 

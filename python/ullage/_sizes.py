@@ -62,7 +62,7 @@ def size(bound: object, name: str) -> int:
         total = number * _UNITS[unit or ""]
     if total < 1:
         raise ValueError(f"{name} must be at least 1 byte; got {bound!r}")
-    return int(total)
+    return int(min(total, 2**63))
 
 
 def usable_memory() -> int:

@@ -1,6 +1,7 @@
 """Live views on a map: `keys()`, `values()`, `items()`. Looking through one uses no entry."""
 
 from collections.abc import ItemsView, Iterator, KeysView, ValuesView
+from reprlib import recursive_repr
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ class _View:
         """The map, to be read only."""
         return MappingProxyType(self._mapping)
 
+    @recursive_repr("...")
     def __repr__(self) -> str:
         return f"{type(self).__name__}({list(self)!r})"
 

@@ -50,9 +50,7 @@ EXCLUDED = {
         "test_pickle_recursive": "pickling does not go through the `__iter__` of a subclass",
     },
     "TestSubclassWithKwargs": {},
-    "TestSequence": {
-        "test_free_after_iterating": "skipped for deques as well; TestList in test_list runs it",
-    },
+    "TestSequence": {},
 }
 
 module = load("test.test_deque", deque=Ring)

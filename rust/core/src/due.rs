@@ -8,7 +8,7 @@
 //! A slot whose list happens to be in order (one ttl for all, the usual case) is a queue: it is read from its front
 //! and never spread over finer slots. Only a mixed slot is, once for each level.
 
-use crate::chunks::Sparse;
+use crate::growth::slot;
 use crate::refused::Refused;
 use crate::slab::{Token, NIL};
 use crate::time::Tick;
@@ -53,7 +53,8 @@ struct Place {
 /// The deadlines of tokens.
 #[derive(Debug)]
 pub struct Due {
-    nodes: Sparse<Node>,
+    /// By token; grown when a token is first given a deadline.
+    nodes: Vec<Node>,
     levels: Vec<Level>,
     /// No deadline before this tick is in the wheel, except what was overdue when it came.
     elapsed: u64,
@@ -63,18 +64,18 @@ pub struct Due {
 impl Due {
     /// An empty wheel.
     pub fn new() -> Self {
-        Due { nodes: Sparse::new(BLANK), levels: Vec::new(), elapsed: 0, len: 0 }
+        Due { nodes: Vec::new(), levels: Vec::new(), elapsed: 0, len: 0 }
     }
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.nodes.bytes() + self.levels.capacity() * size_of::<Level>()
+        self.nodes.capacity() * size_of::<Node>() + self.levels.capacity() * size_of::<Level>()
     }
 
     /// The deadline of a token; never, if it has none.
     #[inline]
     pub fn at(&self, token: Token) -> Tick {
-        self.nodes.get(token.0).at
+        self.nodes.get(token.0 as usize).map_or(Tick::NEVER, |node| node.at)
     }
 
     /// Makes sure that [`schedule`](Self::schedule) cannot fail for this token.
@@ -84,7 +85,7 @@ impl Due {
             self.levels.try_reserve_exact(LEVELS)?;
             self.levels.resize_with(LEVELS, || Level { occupied: 0, slots: [EMPTY; SLOTS] });
         }
-        self.nodes.slot(token.0).map(drop)
+        slot(&mut self.nodes, token.0, BLANK).map(drop)
     }
 
     /// Gives a token, reserved before, its deadline in place of the one it had.
@@ -189,7 +190,7 @@ impl Due {
         let mut raw = slot.first;
         std::iter::from_fn(move || {
             let here = Token::some(raw)?.0;
-            raw = self.nodes.get(here).next;
+            raw = self.nodes[here as usize].next;
             Some(here)
         })
     }
@@ -202,7 +203,7 @@ impl Due {
 
     #[inline]
     fn node(&mut self, raw: u32) -> &mut Node {
-        self.nodes.slot(raw).expect("reserved before it was scheduled")
+        &mut self.nodes[raw as usize]
     }
 
     #[inline]
@@ -236,7 +237,7 @@ impl Due {
             level.occupied |= 1 << place.slot;
             (slot.first, slot.in_order) = (raw, true);
         } else {
-            let before = self.nodes.slot(last).expect("linked");
+            let before = &mut self.nodes[last as usize];
             before.next = raw;
             if before.at > at {
                 slot.in_order = false;
@@ -249,7 +250,7 @@ impl Due {
     #[inline]
     fn unlink(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
-        let Node { prev, next, .. } = self.nodes.get(raw);
+        let Node { prev, next, .. } = self.nodes[raw as usize];
         if prev != NIL {
             self.node(prev).next = next;
         }
@@ -277,7 +278,7 @@ impl Due {
         level.occupied &= !(1 << place.slot);
         let mut raw = std::mem::replace(&mut level.slots[place.slot], EMPTY).first;
         while raw != NIL {
-            let Node { at, next, .. } = self.nodes.get(raw);
+            let Node { at, next, .. } = self.nodes[raw as usize];
             self.link(raw, at);
             raw = next;
         }

@@ -4,7 +4,7 @@
 //! at a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
 //! from empty to a million or in weeks of churn.
 
-use crate::chunks::Chunks;
+use crate::growth::reserve_one;
 use crate::refused::Refused;
 use crate::slab::{Slab, Token, NIL};
 
@@ -18,7 +18,9 @@ pub fn mix(hash: u64) -> u32 {
 /// The buckets: heads of chains of tokens.
 #[derive(Debug)]
 pub struct Index {
-    heads: Chunks<u32>,
+    heads: Vec<u32>,
+    /// Heads for the most items that there will be, as far as that is known.
+    most: usize,
     /// Buckets are numbered by these bits of the hash; those that do not exist yet are still part of the lower half.
     mask: u32,
     len: u32,
@@ -27,18 +29,23 @@ pub struct Index {
 impl Index {
     /// An empty index. Allocates nothing.
     pub const fn new() -> Self {
-        Index { heads: Chunks::new(), mask: 0, len: 0 }
+        Index { heads: Vec::new(), most: usize::MAX, mask: 0, len: 0 }
+    }
+
+    /// Says how many items there will be at most, so that no more room than that is taken.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most.saturating_mul(2).saturating_add(4);
     }
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.heads.bytes()
+        self.heads.capacity() * size_of::<u32>()
     }
 
     #[inline(always)]
     fn bucket(&self, hash: u32) -> u32 {
         let bucket = hash & self.mask;
-        if bucket < self.heads.len() {
+        if (bucket as usize) < self.heads.len() {
             bucket
         } else {
             bucket & (self.mask >> 1)
@@ -51,7 +58,7 @@ impl Index {
         if self.len == 0 {
             return None;
         }
-        let mut raw = *self.heads.get(self.bucket(hash));
+        let mut raw = self.heads[self.bucket(hash) as usize];
         while raw != NIL {
             let node = slab.node(raw);
             if node.hash == hash && is(Token(raw)) {
@@ -63,31 +70,39 @@ impl Index {
     }
 
     /// Makes sure that the next [`insert`](Self::insert) cannot fail. A bounded number of splits, O(1).
-    #[inline]
+    #[inline(always)]
     pub fn reserve<T>(&mut self, slab: &mut Slab<T>) -> Result<(), Refused> {
-        let mut splits = 0;
-        while self.heads.len() / 2 <= self.len && splits < 4 {
+        if self.heads.len() / 2 > self.len as usize {
+            return Ok(());
+        }
+        self.widen(slab)
+    }
+
+    #[inline(never)]
+    fn widen<T>(&mut self, slab: &mut Slab<T>) -> Result<(), Refused> {
+        // Two buckets keep pace with one insertion; one more catches up after a merge.
+        for _ in 0..3 {
             self.split(slab)?;
-            splits += 1;
         }
         Ok(())
     }
 
     /// Enters an item that is not in the index.
-    #[inline]
+    #[inline(always)]
     pub fn insert<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
         let bucket = self.bucket(slab.node(raw).hash);
-        let head = self.heads.get_mut(bucket);
+        let head = &mut self.heads[bucket as usize];
         slab.node_mut(raw).chain = std::mem::replace(head, raw);
         self.len += 1;
     }
 
     /// Takes an item out: by its token and the hash it was entered with, never by its key.
-    #[inline]
+    #[inline(always)]
     pub fn remove<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
         let node = slab.node(raw);
         let next = node.chain;
-        let head = self.heads.get_mut(self.bucket(node.hash));
+        let bucket = self.bucket(node.hash) as usize;
+        let head = &mut self.heads[bucket];
         if *head == raw {
             *head = next;
         } else {
@@ -98,14 +113,16 @@ impl Index {
             slab.node_mut(before).chain = next;
         }
         self.len -= 1;
-        if self.heads.len() / 16 > self.len {
+        if self.heads.len() / 16 > self.len as usize {
             self.merge(slab);
         }
     }
 
     /// Adds one bucket and moves to it what belongs there.
     fn split<T>(&mut self, slab: &mut Slab<T>) -> Result<(), Refused> {
-        let new = self.heads.push(NIL)?;
+        reserve_one(&mut self.heads, self.most)?;
+        let new = self.heads.len() as u32;
+        self.heads.push(NIL);
         if new > self.mask {
             self.mask = self.mask * 2 + 1;
         }
@@ -114,7 +131,7 @@ impl Index {
         }
         let old = new & (self.mask >> 1);
         let (mut stay, mut go) = (NIL, NIL);
-        let mut raw = *self.heads.get(old);
+        let mut raw = self.heads[old as usize];
         while raw != NIL {
             let node = slab.node_mut(raw);
             let side = if node.hash & self.mask == new { &mut go } else { &mut stay };
@@ -122,8 +139,8 @@ impl Index {
             *side = raw;
             raw = next;
         }
-        *self.heads.get_mut(old) = stay;
-        *self.heads.get_mut(new) = go;
+        self.heads[old as usize] = stay;
+        self.heads[new as usize] = go;
         Ok(())
     }
 
@@ -131,7 +148,7 @@ impl Index {
     #[cold]
     fn merge<T>(&mut self, slab: &mut Slab<T>) {
         let Some(chain) = self.heads.pop() else { return };
-        let gone = self.heads.len();
+        let gone = self.heads.len() as u32;
         if gone == 0 {
             return;
         }
@@ -144,7 +161,7 @@ impl Index {
             while slab.node(end).chain != NIL {
                 end = slab.node(end).chain;
             }
-            let head = self.heads.get_mut(into);
+            let head = &mut self.heads[into as usize];
             slab.node_mut(end).chain = std::mem::replace(head, chain);
         }
     }
@@ -153,8 +170,8 @@ impl Index {
     #[cfg(any(test, feature = "validate"))]
     pub fn validate<T>(&self, slab: &Slab<T>) {
         let mut seen = 0;
-        for bucket in 0..self.heads.len() {
-            let mut raw = *self.heads.get(bucket);
+        for bucket in 0..self.heads.len() as u32 {
+            let mut raw = self.heads[bucket as usize];
             while raw != NIL {
                 assert_eq!(self.bucket(slab.node(raw).hash), bucket);
                 seen += 1;
@@ -162,8 +179,8 @@ impl Index {
             }
         }
         assert_eq!(seen, self.len);
-        assert!(self.heads.len() == 0 || self.mask >= self.heads.len() - 1);
-        assert!(self.heads.len() < 2 || self.mask / 2 < self.heads.len() - 1);
+        assert!(self.heads.is_empty() || self.mask as usize >= self.heads.len() - 1);
+        assert!(self.heads.len() < 2 || ((self.mask / 2) as usize) < self.heads.len() - 1);
     }
 }
 

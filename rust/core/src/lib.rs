@@ -15,12 +15,12 @@
 //! The laws, in six lines: no foreign code runs under the lock; what leaves is handed back, never dropped here; a token
 //! does not outlive foreign code; time is an argument; a call is O(1) unless it returns O(n); the bound holds after
 //! every call.
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
-mod chunks;
 pub mod due;
 pub mod eq;
 pub mod expiring;
+mod growth;
 pub mod index;
 pub mod lru;
 mod refused;

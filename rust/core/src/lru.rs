@@ -3,8 +3,8 @@
 //! Every method is one move of one noun, with `&mut self` and without a lock. Keys are found through a [`Probe`], so
 //! each method that takes one may end with `Refused::Undecided` and be called again; until then it has changed nothing.
 
-use crate::chunks::Sparse;
 use crate::eq::{Equality, Probe};
+use crate::growth::slot;
 use crate::refused::Refused;
 use crate::removed::{Cause, Removed};
 use crate::slab::{Order, Token, WalkId};
@@ -36,11 +36,11 @@ pub struct Lru<K, V> {
     bound: u64,
     weight: u64,
     /// What each entry weighs; None if each weighs 1.
-    weights: Option<Sparse<u64>>,
+    weights: Option<Vec<u64>>,
     ttl: Option<u64>,
     idle: Option<u64>,
     /// The end of each entry's ttl, kept apart from its deadline only where idleness may end it sooner.
-    ends: Sparse<Tick>,
+    ends: Vec<Tick>,
     /// Changes with every insertion and removal but not with use or expiry: what a running iteration checks.
     epoch: u64,
     stats: Stats,
@@ -58,7 +58,7 @@ impl<K, V> Lru<K, V> {
             weights: None,
             ttl: None,
             idle: None,
-            ends: Sparse::new(Tick::NEVER),
+            ends: Vec::new(),
             epoch: 0,
             stats: Stats::ZERO,
             closed: true,
@@ -68,8 +68,15 @@ impl<K, V> Lru<K, V> {
     /// Opens the map: its bound (None for none), whether entries have weights, and lifetimes in nanoseconds.
     pub fn configure(&mut self, bound: Option<u64>, weighed: bool, ttl: Option<u64>, idle: Option<u64>) {
         self.bound = bound.unwrap_or(u64::MAX);
-        self.weights = weighed.then(|| Sparse::new(0));
+        self.weights = weighed.then(Vec::new);
         (self.ttl, self.idle, self.closed) = (ttl, idle, false);
+        self.size_table();
+    }
+
+    /// Lets the table know how large it will get.
+    fn size_table(&mut self) {
+        let most = if self.weights.is_some() { u64::MAX } else { self.bound };
+        self.table.set_most(usize::try_from(most).unwrap_or(usize::MAX));
     }
 
     // Questions.
@@ -97,7 +104,9 @@ impl<K, V> Lru<K, V> {
 
     /// Bytes allocated for the structure, beside keys and values.
     pub fn bytes(&self) -> usize {
-        self.table.bytes() + self.ends.bytes() + self.weights.as_ref().map_or(0, Sparse::bytes)
+        self.table.bytes()
+            + self.ends.capacity() * size_of::<Tick>()
+            + self.weights.as_ref().map_or(0, |weights| weights.capacity() * size_of::<u64>())
     }
 
     /// An error once [`close`](Self::close) was called.
@@ -162,13 +171,13 @@ impl<K, V> Lru<K, V> {
 
     #[inline]
     fn weight_of(&self, token: Token) -> u64 {
-        self.weights.as_ref().map_or(1, |weights| weights.get(token.0))
+        self.weights.as_ref().map_or(1, |weights| weights[token.0 as usize])
     }
 
     /// Changes what an entry weighs, and gives what it weighed.
     fn set_weight(&mut self, token: Token, weight: u64) -> u64 {
         let weights = self.weights.as_mut().expect("a map with weights");
-        std::mem::replace(weights.slot(token.0).expect("made at insertion"), weight)
+        std::mem::replace(&mut weights[token.0 as usize], weight)
     }
 
     // Moves.
@@ -194,7 +203,7 @@ impl<K, V> Lru<K, V> {
     fn r#use(&mut self, token: Token, now: Tick) {
         self.order.move_last(&mut self.table.slab, token);
         if self.idle.is_some() {
-            let at = now.after(self.idle).min(self.ends.get(token.0));
+            let at = now.after(self.idle).min(self.ends[token.0 as usize]);
             self.table.schedule(token, at);
         }
     }
@@ -232,7 +241,7 @@ impl<K, V> Lru<K, V> {
     }
 
     /// Stores an entry as the most recent one, in place of the one with its key. Others leave until the bound holds.
-    #[inline]
+    #[inline(always)]
     pub fn put<E: Equality<K>>(
         &mut self,
         probe: &mut Probe<'_, K, E>,
@@ -272,17 +281,18 @@ impl<K, V> Lru<K, V> {
         Ok(None)
     }
 
-    #[inline]
+    #[inline(always)]
     fn insert(&mut self, new: &mut New<K, V>, now: Tick, removed: &mut Removed<K, V>) -> Result<(), Refused> {
         self.make_room(new.weight, now, removed);
         let end = now.after(new.ttl.or(self.ttl));
         let at = end.min(now.after(self.idle));
-        let token = self.table.reserve(at)?;
+        // A use may bring the deadline nearer, so that it has its place also if it is never so far.
+        let token = self.table.reserve(if self.idle.is_some() { Tick(0) } else { at })?;
         if let Some(weights) = &mut self.weights {
-            *weights.slot(token.0)? = new.weight;
+            *slot(weights, token.0, 0)? = new.weight;
         }
         if self.idle.is_some() {
-            *self.ends.slot(token.0)? = end;
+            *slot(&mut self.ends, token.0, Tick::NEVER)? = end;
         }
         let (key, value) = new.pair.take().expect("a new entry is stored once");
         self.table.insert(new.hash, key, value, at);
@@ -293,7 +303,7 @@ impl<K, V> Lru<K, V> {
         Ok(())
     }
 
-    #[inline]
+    #[inline(always)]
     fn replace(
         &mut self,
         token: Token,
@@ -318,20 +328,20 @@ impl<K, V> Lru<K, V> {
     }
 
     /// Starts an entry's lifetime anew.
-    #[inline]
+    #[inline(always)]
     fn start_life(&mut self, token: Token, ttl: Option<u64>, now: Tick) -> Result<(), Refused> {
         let end = now.after(ttl.or(self.ttl));
         let at = end.min(now.after(self.idle));
         self.table.reserve_time(token, at)?;
         if self.idle.is_some() {
-            *self.ends.slot(token.0)? = end;
+            *slot(&mut self.ends, token.0, Tick::NEVER)? = end;
         }
         self.table.schedule(token, at);
         Ok(())
     }
 
     /// Lets entries leave, expired ones first, until `weight` more fits.
-    #[inline]
+    #[inline(always)]
     fn make_room(&mut self, weight: u64, now: Tick, removed: &mut Removed<K, V>) {
         let _ = self.expire(now, EXPIRE_BUDGET, removed);
         while self.weight > self.bound - weight {
@@ -342,13 +352,13 @@ impl<K, V> Lru<K, V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn leave(&mut self, token: Token, cause: Cause, removed: &mut Removed<K, V>) {
         let (key, value) = self.take(token, cause);
         removed.push(key, value, cause);
     }
 
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, token: Token, cause: Cause) -> (K, V) {
         let weight = self.weight_of(token);
         self.weight -= weight;
@@ -364,8 +374,11 @@ impl<K, V> Lru<K, V> {
     }
 
     /// Moves out at most `budget` entries whose time is over, and says how many.
-    #[inline]
+    #[inline(always)]
     pub fn expire(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
+        if !self.table.is_timed() {
+            return 0;
+        }
         for done in 0..budget {
             let Some((token, _)) = self.table.pop_due(now) else { return done };
             self.leave(token, Cause::Expired, removed);
@@ -398,6 +411,7 @@ impl<K, V> Lru<K, V> {
     /// Changes the bound; what is too much for it leaves.
     pub fn set_bound(&mut self, bound: Option<u64>, now: Tick, removed: &mut Removed<K, V>) {
         self.bound = bound.unwrap_or(u64::MAX);
+        self.size_table();
         self.make_room(0, now, removed);
     }
 
@@ -412,10 +426,11 @@ impl<K, V> Lru<K, V> {
         self.weight = 0;
         self.stats.count(Cause::Explicit, self.order.len() as u64);
         if let Some(weights) = &mut self.weights {
-            *weights = Sparse::new(0);
+            *weights = Vec::new();
         }
-        self.ends = Sparse::new(Tick::NEVER);
+        self.ends = Vec::new();
         let table = std::mem::replace(&mut self.table, Table::new());
+        self.size_table();
         Cleared { table, order: std::mem::take(&mut self.order) }
     }
 

@@ -45,13 +45,17 @@ impl<K, V> Removed<K, V> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, key: K, value: V, cause: Cause) {
-        if self.first.is_none() {
-            self.first = Some((key, value, cause));
-        } else {
-            self.rest.push((key, value, cause));
+        match self.first {
+            None => self.first = Some((key, value, cause)),
+            Some(_) => self.push_more(key, value, cause),
         }
+    }
+
+    #[cold]
+    fn push_more(&mut self, key: K, value: V, cause: Cause) {
+        self.rest.push((key, value, cause));
     }
 }
 

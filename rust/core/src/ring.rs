@@ -175,6 +175,21 @@ impl<T> Ring<T> {
 
     // Moves. What falls off goes to `fallen`, in order.
 
+    /// Adds an item at the end of a full ring that is bounded by length alone, and gives the oldest, which leaves for
+    /// it. The item itself comes back if the ring is not like that: then [`push`](Self::push) knows what to do.
+    #[inline(always)]
+    pub fn turn(&mut self, item: T) -> Result<T, T> {
+        let plain = self.weights.is_none() && self.ends.is_none() && self.keep_first == 0;
+        if self.items.len() != self.maxlen || !plain {
+            return Err(item);
+        }
+        let Some(oldest) = self.items.pop_front() else { return Err(item) };
+        self.items.push_back(item);
+        self.fallen += 1;
+        self.dropped += 1;
+        Ok(oldest)
+    }
+
     /// Adds an item at the end; the oldest that is not pinned leaves if the ring is full.
     #[inline]
     pub fn push(&mut self, item: T, weight: u64, now: Tick, fallen: &mut Fallen<T>) -> Result<(), (T, Refused)> {

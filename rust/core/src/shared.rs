@@ -1,25 +1,32 @@
-//! Shared: the one lock, the loop that settles equality, and what has left but is not yet dropped.
+//! Shared: the one lock of a container, and the loop that settles equality.
 
 use crate::eq::{Equality, Probe};
 use crate::refused::Refused;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::lock_api::{Mutex, MutexGuard, RawMutex};
 
 /// A structure that threads share. Under its lock runs core code, and of the binding only `verdict`, `dup` and
 /// `visit`: never code that can raise, block or come back here (law 1).
 #[derive(Debug)]
-pub struct Shared<C> {
-    core: Mutex<C>,
+pub struct Shared<C, L: RawMutex = parking_lot::RawMutex> {
+    core: Mutex<L, C>,
 }
 
 impl<C> Shared<C> {
-    /// Puts a structure behind a lock.
+    /// Puts a structure behind a lock that any thread may take.
     pub const fn new(core: C) -> Self {
+        Self::behind(core)
+    }
+}
+
+impl<C, L: RawMutex> Shared<C, L> {
+    /// Puts a structure behind a lock of the binding's own.
+    pub const fn behind(core: C) -> Self {
         Shared { core: Mutex::new(core) }
     }
 
     /// The structure, locked. Hold it for a few lines, without foreign code, and without another container's lock.
-    #[inline]
-    pub fn lock(&self) -> MutexGuard<'_, C> {
+    #[inline(always)]
+    pub fn lock(&self) -> MutexGuard<'_, L, C> {
         self.core.lock()
     }
 

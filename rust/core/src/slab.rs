@@ -3,7 +3,7 @@
 //! An item keeps its [`Token`] until it is removed; links are tokens, not pointers, so the list is safe code. A node
 //! is 32 bytes for a pair of pointers: half a cache line holds all that one look-up needs.
 
-use crate::chunks::Chunks;
+use crate::growth::reserve_one;
 use crate::refused::Refused;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -33,29 +33,36 @@ pub(crate) struct Node<T> {
 /// Items by token, without an order of their own.
 #[derive(Debug)]
 pub struct Slab<T> {
-    nodes: Chunks<Node<T>>,
+    nodes: Vec<Node<T>>,
     free: u32,
+    /// The number of items that will never be exceeded, as far as that is known.
+    most: usize,
 }
 
 impl<T> Slab<T> {
     /// An empty slab. Allocates nothing.
     pub const fn new() -> Self {
-        Slab { nodes: Chunks::new(), free: NIL }
+        Slab { nodes: Vec::new(), free: NIL, most: usize::MAX }
+    }
+
+    /// Says how many items there will be at most, so that no more room than that is taken.
+    pub fn set_most(&mut self, most: usize) {
+        self.most = most;
     }
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.nodes.bytes()
+        self.nodes.capacity() * size_of::<Node<T>>()
     }
 
     #[inline(always)]
     pub(crate) fn node(&self, raw: u32) -> &Node<T> {
-        self.nodes.get(raw)
+        &self.nodes[raw as usize]
     }
 
     #[inline(always)]
     pub(crate) fn node_mut(&mut self, raw: u32) -> &mut Node<T> {
-        self.nodes.get_mut(raw)
+        &mut self.nodes[raw as usize]
     }
 
     /// The item named by `token`.
@@ -71,16 +78,20 @@ impl<T> Slab<T> {
     }
 
     /// Makes sure that the next [`insert`](Self::insert) cannot fail, and says which token it will give.
-    #[inline]
+    #[inline(always)]
     pub fn reserve(&mut self) -> Result<Token, Refused> {
         if self.free == NIL {
-            self.free = self.nodes.push(Node { item: None, hash: 0, chain: NIL, prev: NIL, next: NIL })?;
+            // The last number is kept free: it means "none" wherever a token is stored.
+            let raw = u32::try_from(self.nodes.len()).ok().filter(|&raw| raw < NIL - 1).ok_or(Refused::NoMemory)?;
+            reserve_one(&mut self.nodes, self.most)?;
+            self.nodes.push(Node { item: None, hash: 0, chain: NIL, prev: NIL, next: NIL });
+            self.free = raw;
         }
         Ok(Token(self.free))
     }
 
     /// Stores `item` in the place made by [`reserve`](Self::reserve) or left by [`remove`](Self::remove).
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, hash: u32, item: T) -> Token {
         let raw = self.free;
         let node = self.node_mut(raw);
@@ -91,7 +102,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes the item out. It must stand in no order and no index any more.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, token: Token) -> T {
         let free = self.free;
         let node = self.node_mut(token.0);
@@ -103,7 +114,7 @@ impl<T> Slab<T> {
 
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        (0..self.nodes.len()).filter_map(|raw| self.node(raw).item.as_ref())
+        self.nodes.iter().filter_map(|node| node.item.as_ref())
     }
 }
 
@@ -235,8 +246,18 @@ impl Order {
             if !self.walks.is_empty() {
                 self.remember_rest(slab);
             }
-            self.unlink(slab, token);
-            self.push_last(slab, token);
+            let Token(raw) = token;
+            let last = std::mem::replace(&mut self.last, raw);
+            let node = slab.node_mut(raw);
+            let (prev, next) = (std::mem::replace(&mut node.prev, last), std::mem::replace(&mut node.next, NIL));
+            slab.node_mut(last).next = raw;
+            // Not the last one, so something stands behind it.
+            slab.node_mut(next).prev = prev;
+            if prev == NIL {
+                self.first = next;
+            } else {
+                slab.node_mut(prev).next = next;
+            }
         }
     }
 

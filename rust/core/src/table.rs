@@ -20,6 +20,12 @@ impl<K, V> Table<K, V> {
         Table { slab: Slab::new(), index: Index::new(), due: None }
     }
 
+    /// Says how many entries there will be at most, so that no more room than that is taken.
+    pub(crate) fn set_most(&mut self, most: usize) {
+        self.slab.set_most(most);
+        self.index.set_most(most);
+    }
+
     pub(crate) fn bytes(&self) -> usize {
         self.slab.bytes() + self.index.bytes() + self.due.as_ref().map_or(0, |due| size_of::<Due>() + due.bytes())
     }
@@ -38,13 +44,19 @@ impl<K, V> Table<K, V> {
         Ok(found)
     }
 
+    /// Whether any entry ever had a deadline.
+    #[inline(always)]
+    pub(crate) fn is_timed(&self) -> bool {
+        self.due.is_some()
+    }
+
     #[inline(always)]
     pub(crate) fn at(&self, token: Token) -> Tick {
         self.due.as_ref().map_or(Tick::NEVER, |due| due.at(token))
     }
 
     /// Makes sure that the next insertion, with this deadline, cannot fail, and says which token it will give.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve(&mut self, at: Tick) -> Result<Token, Refused> {
         let token = self.slab.reserve()?;
         self.index.reserve(&mut self.slab)?;
@@ -53,7 +65,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Makes sure that this token can be given this deadline.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn reserve_time(&mut self, token: Token, at: Tick) -> Result<(), Refused> {
         if at == Tick::NEVER {
             return Ok(());
@@ -62,7 +74,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Stores an entry for which room was reserved.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, hash: u32, key: K, value: V, at: Tick) -> Token {
         let token = self.slab.insert(hash, (key, value));
         self.index.insert(&mut self.slab, token);
@@ -70,7 +82,7 @@ impl<K, V> Table<K, V> {
         token
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn schedule(&mut self, token: Token, at: Tick) {
         if let Some(due) = &mut self.due {
             due.schedule(token, at);
@@ -89,7 +101,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// Takes an entry out. It must stand in no order any more.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn remove(&mut self, token: Token) -> (K, V) {
         self.schedule(token, Tick::NEVER);
         self.index.remove(&mut self.slab, token);
@@ -97,7 +109,7 @@ impl<K, V> Table<K, V> {
     }
 
     /// The entry whose deadline came first, if it has come, and that deadline; the entry stays, without it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_due(&mut self, now: Tick) -> Option<(Token, Tick)> {
         self.due.as_mut()?.pop(now)
     }

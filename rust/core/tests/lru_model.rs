@@ -46,9 +46,7 @@ impl Turn {
     fn apply(&self, now: u64) -> u64 {
         let now = match *self {
             Turn::On(span) => now.saturating_add(span),
-            // At the end of time deadlines saturate, so nothing can be told of them after a way back.
-            Turn::Back(span) if now < NEVER / 2 => now.saturating_sub(span),
-            Turn::Back(_) => now,
+            Turn::Back(span) => now.saturating_sub(span),
             Turn::Far(power) => now.saturating_add(1 << power),
             Turn::End(before) => now.max(NEVER - 1 - before),
         };
@@ -567,4 +565,19 @@ fn grows_and_shrinks() {
     }
     map.validate();
     assert!(map.bytes() <= full, "places are used again");
+}
+
+/// At the end of time an idle entry has no deadline; a use after the clock was turned back gives it one.
+#[test]
+fn an_idle_entry_outlives_the_end_of_time() {
+    let mut map = Lru::new();
+    map.configure(None, false, None, Some(50));
+    let equality = Number(1);
+    let mut new = New { hash: 1, pair: Some((1, 1)), weight: 1, ttl: None };
+    map.put(&mut Probe::new(&equality), &mut new, Tick(NEVER - 10), &mut Removed::new()).expect("there is room");
+    assert_eq!(map.next_due(), None);
+    assert_eq!(map.get(1, &mut Probe::new(&equality), Tick(5)), Ok(Some(&1)));
+    map.validate();
+    assert_eq!(map.next_due(), Some(Tick(55)));
+    assert_eq!((map.len(Tick(54)), map.len(Tick(55))), (1, 0));
 }

@@ -218,67 +218,71 @@ pub(crate) unsafe fn instance<'a, T: pyo3::PyClass<Frozen = pyo3::pyclass::boole
     }
 }
 
-/// Arguments of a `METH_FASTCALL | METH_KEYWORDS` call, put where the names say.
-///
-/// # Safety
-/// The four are what the interpreter passed to the method.
-#[inline]
-pub(crate) unsafe fn arguments<const N: usize>(
-    name: &str,
-    parameters: [&str; N],
-    required: usize,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    kwnames: *mut PyObject,
-) -> Result<[*mut PyObject; N], Error> {
-    let mut found = [null_mut(); N];
-    let given = nargs as usize;
-    if given > N {
-        let text = format!("{name}() takes at most {N} arguments ({given} given)");
-        return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
-    }
-    for (i, place) in found.iter_mut().enumerate().take(given) {
-        // SAFETY: `i` is below the number of positional arguments.
-        *place = unsafe { *args.add(i) };
-    }
-    if !kwnames.is_null() {
-        // SAFETY: passed on.
-        unsafe { keywords(name, parameters, &mut found, args.add(given), kwnames)? };
-    }
-    match found[..required].iter().position(|place| place.is_null()) {
-        None => Ok(found),
-        Some(i) => {
-            let text = format!("{name}() missing required argument: '{}'", parameters[i]);
-            Err(pyo3::exceptions::PyTypeError::new_err(text).into())
-        }
-    }
+/// The parameters of a `METH_FASTCALL | METH_KEYWORDS` method.
+pub(crate) struct Signature<const N: usize> {
+    pub(crate) name: &'static str,
+    pub(crate) parameters: [&'static str; N],
+    pub(crate) required: usize,
 }
 
-#[cold]
-unsafe fn keywords<const N: usize>(
-    name: &str,
-    parameters: [&str; N],
-    found: &mut [*mut PyObject; N],
-    values: *const *mut PyObject,
-    kwnames: *mut PyObject,
-) -> Result<(), Error> {
-    // SAFETY: the interpreter passes a tuple of names, and as many values.
-    unsafe {
-        let py = Python::assume_attached();
-        for i in 0..PyTuple_GET_SIZE(kwnames) {
-            let keyword = Bound::from_borrowed_ptr(py, PyTuple_GET_ITEM(kwnames, i)).to_string();
-            let text = match parameters.iter().position(|&parameter| parameter == keyword) {
-                Some(at) if found[at].is_null() => {
-                    found[at] = *values.offset(i);
-                    continue;
+impl<const N: usize> Signature<N> {
+    /// The arguments of a call, put where their names say; null where none was given.
+    ///
+    /// # Safety
+    /// The three are what the interpreter passed to the method.
+    #[inline(always)]
+    pub(crate) unsafe fn read(
+        &'static self,
+        args: *const *mut PyObject,
+        nargs: Py_ssize_t,
+        kwnames: *mut PyObject,
+    ) -> Result<[*mut PyObject; N], Error> {
+        let given = nargs as usize;
+        let mut found = [null_mut(); N];
+        for (i, place) in found.iter_mut().enumerate() {
+            if i < given {
+                // SAFETY: `i` is below the number of positional arguments.
+                *place = unsafe { *args.add(i) };
+            }
+        }
+        if !kwnames.is_null() || given > N || (self.required > 0 && found[self.required - 1].is_null()) {
+            // SAFETY: passed on.
+            unsafe { self.read_names(&mut found, args, given, kwnames)? };
+        }
+        Ok(found)
+    }
+
+    #[cold]
+    unsafe fn read_names(
+        &self,
+        found: &mut [*mut PyObject; N],
+        args: *const *mut PyObject,
+        given: usize,
+        kwnames: *mut PyObject,
+    ) -> Result<(), Error> {
+        let Signature { name, parameters, required } = self;
+        let complain = |text: String| Err(pyo3::exceptions::PyTypeError::new_err(text).into());
+        if given > N {
+            return complain(format!("{name}() takes at most {N} arguments ({given} given)"));
+        }
+        // SAFETY: the interpreter passes a tuple of names, and as many values behind the positional arguments.
+        unsafe {
+            let py = Python::assume_attached();
+            let names = if kwnames.is_null() { 0 } else { PyTuple_GET_SIZE(kwnames) };
+            for i in 0..names {
+                let keyword = Bound::from_borrowed_ptr(py, PyTuple_GET_ITEM(kwnames, i)).to_string();
+                match parameters.iter().position(|&parameter| parameter == keyword) {
+                    Some(at) if found[at].is_null() => found[at] = *args.add(given).offset(i),
+                    Some(_) => return complain(format!("{name}() got multiple values for argument '{keyword}'")),
+                    None => return complain(format!("{name}() got an unexpected keyword argument '{keyword}'")),
                 }
-                Some(_) => format!("{name}() got multiple values for argument '{keyword}'"),
-                None => format!("{name}() got an unexpected keyword argument '{keyword}'"),
-            };
-            return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
+            }
+        }
+        match found[..*required].iter().position(|place| place.is_null()) {
+            None => Ok(()),
+            Some(i) => complain(format!("{name}() missing required argument: '{}'", parameters[i])),
         }
     }
-    Ok(())
 }
 
 /// The raw slots of a type; those that are None stay PyO3's.

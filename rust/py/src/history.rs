@@ -4,6 +4,7 @@
 use crate::error::{index, Error, Result};
 use crate::ffi::{door, hang, instance, Method, Slots};
 use crate::hooks::{Callables, Hooks};
+use crate::lock::Shared;
 use crate::reclaim;
 use crate::value::Object;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
@@ -16,7 +17,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 use ullage_core::ring::{Cursor, Fallen};
-use ullage_core::{Refused, Ring, Shared, Tick};
+use ullage_core::{Refused, Ring, Tick};
 
 const RANGE: &str = "HistoryRing index out of range";
 const MAX_LENGTH: &str = "HistoryRing already at its maximum size";
@@ -31,15 +32,20 @@ pub(crate) struct HistoryRing {
 
 impl HistoryRing {
     /// The time; what is too old by then is let go first.
-    #[inline]
+    #[inline(always)]
     fn tick(&self) -> Result<Tick> {
         let now = self.hooks.now()?;
         if now != Tick(0) {
-            let mut fallen = Fallen::new();
-            self.shared.lock().expire(now, usize::MAX, &mut fallen);
-            self.release(fallen);
+            self.expire(now);
         }
         Ok(now)
+    }
+
+    #[cold]
+    fn expire(&self, now: Tick) {
+        let mut fallen = Fallen::new();
+        self.shared.lock().expire(now, usize::MAX, &mut fallen);
+        self.release(fallen);
     }
 
     /// Tells the hook what fell off, then drops it.
@@ -54,16 +60,26 @@ impl HistoryRing {
         self.hooks.weigh(|weigher| Ok(weigher.call1((item.bind(weigher.py()),))?.unbind()))
     }
 
-    #[inline]
+    #[inline(always)]
     fn note_collectable(&self, item: &Object) {
         if !self.collectable.load(Relaxed) && item.is_collectable() {
             self.collectable.store(true, Relaxed);
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&self, item: Object) -> Result<()> {
         self.note_collectable(&item);
+        // The common ring, bounded by length alone, full: one item in, one out.
+        let item = match self.shared.lock().turn(item) {
+            Ok(oldest) if !self.hooks.has_exit() => return Ok(drop(oldest)),
+            Ok(oldest) => return Ok(reclaim::tell_fallen(&self.hooks, std::iter::once(oldest))),
+            Err(item) => item,
+        };
+        self.push_bounded(item)
+    }
+
+    fn push_bounded(&self, item: Object) -> Result<()> {
         let weight = self.weigh(&item)?;
         let now = self.tick()?;
         let mut fallen = Fallen::new();
@@ -131,7 +147,7 @@ impl HistoryRing {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        HistoryRing { shared: Shared::new(Ring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        HistoryRing { shared: Shared::behind(Ring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
     }
 
     /// Opens the ring. Times in nanoseconds.

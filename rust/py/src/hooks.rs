@@ -120,11 +120,16 @@ impl Hooks {
     }
 
     /// What an entry weighs, by the weigher; 1 without one. Python may run.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn weigh(&self, arguments: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> Result<u64> {
         if !self.is_weighed() {
             return Ok(1);
         }
+        self.ask_weigher(arguments)
+    }
+
+    #[cold]
+    fn ask_weigher(&self, arguments: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> Result<u64> {
         Python::attach(|py| {
             let Some(weigher) = self.weigher() else { return Ok(1) };
             Ok(read_weight(arguments(&weigher.into_bound(py))?.bind(py))?)

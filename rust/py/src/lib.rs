@@ -6,6 +6,7 @@ mod ffi;
 mod history;
 mod hooks;
 mod key;
+mod lock;
 mod lru_cache;
 mod reclaim;
 mod sizeof;

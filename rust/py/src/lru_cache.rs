@@ -2,9 +2,10 @@
 //! is in `python/ullage/_lru.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{self, door, hang, instance, Method, Slots};
+use crate::ffi::{self, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
+use crate::lock::Shared;
 use crate::reclaim;
 use crate::value::Object;
 use crate::walk::{Kind, Walk};
@@ -15,7 +16,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use ullage_core::{Cause, Lru, New, Removed, Shared, Tick};
+use ullage_core::{Cause, Lru, New, Removed, Tick};
 
 /// What `ullage.LRUCache` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
@@ -34,14 +35,14 @@ impl LRUCache {
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
     }
 
-    #[inline]
+    #[inline(always)]
     fn contains(&self, key: &Key) -> Result<bool> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.is_some()))
     }
 
     /// `cache[key] = value`.
-    #[inline]
+    #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let mut new = self.weigh(key, value, ttl)?;
         let now = self.hooks.now()?;
@@ -52,7 +53,7 @@ impl LRUCache {
     }
 
     /// An entry ready to be stored: weighed, with nothing held.
-    #[inline]
+    #[inline(always)]
     fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
         let object = key.to_object();
         if !self.collectable.load(Relaxed) && (object.is_collectable() || value.is_collectable()) {
@@ -122,7 +123,7 @@ impl LRUCache {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        LRUCache { shared: Shared::new(Lru::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        LRUCache { shared: Shared::behind(Lru::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
     }
 
     /// Opens the cache. Times in nanoseconds.
@@ -491,6 +492,8 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
     door(-1, || Ok(unsafe { instance::<LRUCache>(slf) }.len()? as Py_ssize_t))
 }
 
+static GET: Signature<2> = Signature { name: "get", parameters: ["key", "default"], required: 1 };
+
 unsafe extern "C" fn get(
     slf: *mut PyObject,
     args: *const *mut PyObject,
@@ -499,7 +502,7 @@ unsafe extern "C" fn get(
 ) -> *mut PyObject {
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [key, default] = unsafe { ffi::arguments("get", ["key", "default"], 1, args, nargs, kwnames)? };
+        let [key, default] = unsafe { GET.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(key)?) };
         if let Some(value) = cache.find(&key)? {

@@ -2,9 +2,10 @@
 //! mapping's surface is in `python/ullage/_transfer.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{self, door, hang, instance, Method, Slots};
+use crate::ffi::{door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
+use crate::lock::Shared;
 use crate::reclaim;
 use crate::value::Object;
 use crate::walk::{Kind, Walk};
@@ -17,7 +18,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
 use ullage_core::expiring::{Begun, ClaimId, End, Leaving, OnFull, State};
-use ullage_core::{Expiring, Shared, Tick};
+use ullage_core::{Expiring, Tick};
 
 /// Entries handed over in one piece.
 const BATCH: usize = 256;
@@ -173,7 +174,7 @@ impl TransferMap {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        TransferMap { shared: Shared::new(Expiring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        TransferMap { shared: Shared::behind(Expiring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
     }
 
     /// Opens the map. Times in nanoseconds.
@@ -547,6 +548,8 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
     })
 }
 
+static BEGIN: Signature<3> = Signature { name: "begin", parameters: ["key", "handle", "ttl"], required: 2 };
+
 unsafe extern "C" fn begin(
     slf: *mut PyObject,
     args: *const *mut PyObject,
@@ -556,7 +559,7 @@ unsafe extern "C" fn begin(
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
         let [key, handle, ttl] =
-            unsafe { ffi::arguments("begin", ["key", "handle", "ttl"], 2, args, nargs, kwnames)? };
+            unsafe { BEGIN.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let ttl = if ttl.is_null() { None } else { unsafe { nanoseconds(ttl)? } };
         // SAFETY: as above.
@@ -582,6 +585,8 @@ unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
     })
 }
 
+static COMPLETE: Signature<2> = Signature { name: "complete", parameters: ["key", "default"], required: 1 };
+
 unsafe extern "C" fn complete(
     slf: *mut PyObject,
     args: *const *mut PyObject,
@@ -591,7 +596,7 @@ unsafe extern "C" fn complete(
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
         let [object, default] =
-            unsafe { ffi::arguments("complete", ["key", "default"], 1, args, nargs, kwnames)? };
+            unsafe { COMPLETE.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
         match map.end(&key, End::Completed)? {
@@ -602,6 +607,8 @@ unsafe extern "C" fn complete(
     })
 }
 
+static GET: Signature<2> = Signature { name: "get", parameters: ["key", "default"], required: 1 };
+
 unsafe extern "C" fn get(
     slf: *mut PyObject,
     args: *const *mut PyObject,
@@ -610,7 +617,7 @@ unsafe extern "C" fn get(
 ) -> *mut PyObject {
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [key, default] = unsafe { ffi::arguments("get", ["key", "default"], 1, args, nargs, kwnames)? };
+        let [key, default] = unsafe { GET.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(key)?) };
         if let Some((handle, _)) = map.find(&key)? {
