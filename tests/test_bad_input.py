@@ -4,6 +4,7 @@ import collections
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -204,7 +205,7 @@ ARGUMENTS: dict[str, tuple[Callable[[Any], Outcome], Callable[[Any], object]]] =
 def test_arguments_of_our_own(argument: str, value: Any) -> None:
     kind, make = ARGUMENTS[argument]
     outcomes = {kind(value)}
-    if outcomes == {ValueError} and value in (VALUES["raising __eq__"], VALUES["raising __repr__"]):
+    if outcomes == {ValueError} and any(value is VALUES[f"raising __{name}__"] for name in ("eq", "repr")):
         outcomes.add(Boom)  # The names are compared with it, and the message shows it.
     assert raised(lambda: make(value)) in outcomes
 
@@ -255,8 +256,13 @@ def in_bytes() -> LRUCache:
     return cache
 
 
+READ_ONLY = pytest.mark.xfail(strict=True, reason="T1 TransferMap.maxsize cannot be set")
+
+
 @each_value
-@pytest.mark.parametrize("setter", SETTERS)
+@pytest.mark.parametrize(
+    "setter", [pytest.param(name, marks=READ_ONLY if name.startswith("TransferMap") else ()) for name in SETTERS]
+)
 def test_bounds_set_later(setter: str, value: Any) -> None:
     kind, make, name = SETTERS[setter]
     box = make()
@@ -516,7 +522,6 @@ def test_a_key_that_cannot_be_compared(kind: str, call: str) -> None:
     ("call", "wants"),
     [
         (lambda box: box.pop(), TypeError),
-        (lambda box: box.pop(1, 2, 3), TypeError),
         (lambda box: box.get(), TypeError),
         (lambda box: box.get(1, 2, 3), TypeError),
         (lambda box: box.setdefault(), TypeError),
@@ -552,6 +557,14 @@ def test_calls_that_a_dict_refuses(kind: str, call: Callable[[Any], object], wan
     check_unharmed(box)
 
 
+@pytest.mark.parametrize(
+    "kind", ["LRUCache", pytest.param("TransferMap", marks=pytest.mark.xfail(strict=True, reason="T4 it does not"))]
+)
+def test_pop_takes_one_default(kind: str) -> None:
+    with pytest.raises(TypeError):
+        container(kind).pop(1, 2, 3)
+
+
 @each_value
 def test_values_are_anything(value: Any) -> None:
     cache, transfers, ring = LRUCache(3), TransferMap(60), HistoryRing(3)
@@ -565,8 +578,19 @@ def test_values_are_anything(value: Any) -> None:
     deep_sizeof(value)
 
 
-@each_value
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(
+            each,
+            id=name,
+            marks=() if isinstance(each, bool) else pytest.mark.xfail(strict=True, reason="T12 only a bool will do"),
+        )
+        for name, each in VALUES.items()
+    ],
+)
 @pytest.mark.parametrize("call", ["popitem", "move_to_end"])
+@pytest.mark.filterwarnings("ignore:NotImplemented should not be used in a boolean context")
 def test_the_last_of_an_ordered_dict(call: str, value: Any) -> None:
     """`last` is asked for its truth, as by OrderedDict."""
     cache, plain = LRUCache(3, {"a": 1, "b": 2, "c": 3}), collections.OrderedDict(a=1, b=2, c=3)
@@ -943,8 +967,11 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 """
 
 
-@pytest.mark.parametrize("what", DANGEROUS)
-def test_no_input_ends_the_process(what: str) -> None:
-    from textwrap import dedent
+PANICS = pytest.mark.xfail(strict=True, reason="T13 a step of 0")
 
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=PANICS if what == "the core's own doors" else ()) for what in DANGEROUS]
+)
+def test_no_input_ends_the_process(what: str) -> None:
     run(PREAMBLE + dedent(DANGEROUS[what]))

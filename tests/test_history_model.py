@@ -5,10 +5,8 @@ import pickle
 from contextlib import suppress
 
 import hypothesis.strategies as st
-import pytest
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
 from ullage import HistoryRing
 
 items = st.integers(0, 9)
@@ -275,5 +273,5 @@ class Weighed(Machine):
 for machine in (Counted, Weighed):
     machine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
-TestCounted = pytest.mark.filterwarnings("ignore")(Counted.TestCase)
-TestWeighed = pytest.mark.filterwarnings("ignore")(Weighed.TestCase)
+TestCounted = Counted.TestCase
+TestWeighed = Weighed.TestCase

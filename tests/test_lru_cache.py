@@ -228,7 +228,6 @@ def test_an_unhashable_key_is_a_type_error(unhashable):
     assert cache == filled()
 
 
-@pytest.mark.xfail(strict=True, reason="L1: refuses default= by name")
 def test_a_default_by_name_as_ordered_dict_and_cachetools_have_it():
     cache = LRUCache(3)
     assert cache.pop("a", default=1) == 1
@@ -943,9 +942,7 @@ def test_a_timer_that_does_not_tell_the_time(reading):
         LRUCache(3, ttl=5, timer=lambda: reading)
 
 
-@pytest.mark.parametrize(
-    "then", [-5, -1e300, *(pytest.param(t, marks=pytest.mark.xfail(strict=True, reason="T5")) for t in (1e300, 2**64))]
-)
+@pytest.mark.parametrize("then", [-5, -1e300, 1e300, 2**64])
 def test_a_timer_that_jumps(then):
     now = [0]
     cache = LRUCache(3, {1: 1}, ttl=5, timer=lambda: now[0])
@@ -1077,7 +1074,6 @@ def test_statistics_of_lookups():
         assert (done.hits, done.misses) == (hits, misses)
 
 
-@pytest.mark.xfail(strict=True, reason="L3: two misses")
 def test_a_get_or_set_of_what_is_not_there_is_one_miss():
     cache = LRUCache(3)
     cache.get_or_set("a", lambda: 1)
@@ -1178,7 +1174,6 @@ def test_a_copy_has_the_remaining_lifetimes(duplicate):
     assert twin.expires_in("new") == 10 and twin.ttl == 10
 
 
-@pytest.mark.xfail(strict=True, reason="L2: what is left of the idle time becomes a ttl")
 def test_a_copy_goes_on_being_used(duplicate):
     cache, clock = timed(idle=10, ttl=100)
     cache["a"] = 1
@@ -1192,7 +1187,6 @@ def test_a_copy_goes_on_being_used(duplicate):
     assert not twin
 
 
-@pytest.mark.xfail(strict=True, reason="L2b: weighs again")
 def test_a_copy_weighs_what_the_original_weighed(duplicate):
     value = [1]
     cache = LRUCache(5, {"a": value}, weigher=weigh_by_length)

@@ -238,7 +238,6 @@ class LRUMachine(RuleBasedStateMachine):
             self.model.leave(key, "explicit")
         self.cache.clear()
 
-    @precondition(lambda self: self.model.idle is None)
     @rule(way=st.sampled_from([copy.copy, LRUCache.copy]))
     def go_on_with_a_copy(self, way):
         # Idle time starts again in a copy, weights are kept, and the dead stay behind.

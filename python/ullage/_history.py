@@ -15,8 +15,10 @@ from ullage._times import Lifetime, nanoseconds
 _UNSET: Any = object()
 _NO_BOUND = 2**63
 _SHOWN = 20
+_MANY = 2**20
 
 
+@_core.with_raw_methods
 class HistoryRing(Portable, _core.HistoryRing):
     """A list that forgets its oldest items.
 
@@ -42,7 +44,8 @@ class HistoryRing(Portable, _core.HistoryRing):
     - Iteration goes over what was there when it began, less what has fallen off since; others may append meanwhile.
     - `isinstance(ring, list)` is False, on purpose: code in C would write to a list past its bound. A function that
       insists on a list wants `list(ring)` or `ring[:]`.
-    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring. `sort` raises ValueError if the ring changes meanwhile.
+    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring.
+    - `sort` raises ValueError if the ring changes meanwhile.
 
     Safe to use from many threads.
     """
@@ -153,9 +156,9 @@ class HistoryRing(Portable, _core.HistoryRing):
     def extend(self, iterable: Iterable[Any], /) -> None:
         """Appends every item of an iterable; the ring itself is one too."""
         # As a list does: not by a method that a subclass may have changed.
-        append = super().append
+        append = HistoryRing.append
         for item in list(self) if iterable is self else iterable:
-            append(item)
+            append(self, item)
 
     def extendleft(self, iterable: Iterable[Any], /) -> None:
         """Adds every item of an iterable at the front, so that the last comes to stand first."""
@@ -173,7 +176,7 @@ class HistoryRing(Portable, _core.HistoryRing):
             if item is value or item == value:
                 break
         else:
-            raise ValueError(f"{value!r} is not in HistoryRing")
+            raise ValueError("HistoryRing.remove(x): x not in HistoryRing")
         # What others let fall off meanwhile has moved the item, not removed it.
         while not self._remove_at(position, item):
             position = next((at for at, found in enumerate(self._snapshot()[0]) if found is item), -1)
@@ -196,34 +199,16 @@ class HistoryRing(Portable, _core.HistoryRing):
     def __contains__(self, value: object) -> bool:
         return any(item is value or item == value for item in self)
 
-    def reverse(self) -> None:
-        """Stands the items in the opposite order."""
-        self._reorder(lambda order: order[::-1])
-
     def rotate(self, n: SupportsIndex = 1, /) -> None:
         """Moves the last `n` items to the front, or, if `n` is negative, the first ones to the end."""
         steps = operator.index(n)
-
-        def rotated(order: list[int]) -> list[int]:
-            first = -steps % max(len(order), 1)
-            return order[first:] + order[:first]
-
-        self._reorder(rotated)
+        self._rotate(steps if abs(steps) <= sys.maxsize else steps % max(len(self), 1))
 
     def sort(self, *, key: Callable[[Any], Any] | None = None, reverse: bool = False) -> None:
         """Sorts in place, stably. ValueError if the ring changes meanwhile."""
         items, epoch = self._snapshot()
         by = items.__getitem__ if key is None else lambda position: key(items[position])
         self._permute(sorted(range(len(items)), key=by, reverse=reverse), epoch)
-
-    def _reorder(self, arrange: Callable[[list[int]], list[int]]) -> None:
-        while True:
-            items, epoch = self._snapshot()
-            try:
-                return self._permute(arrange(list(range(len(items)))), epoch)
-            except ValueError:
-                # Others have changed the ring meanwhile.
-                continue
 
     def _set_slice(self, where: slice, values: Iterable[Any]) -> None:
         try:
@@ -301,11 +286,12 @@ class HistoryRing(Portable, _core.HistoryRing):
         _ = [] * times
         if times <= 0:
             self.clear()
-        elif len(items) * times > sys.maxsize // 8:
-            # More than a list can hold; what falls off is counted item by item, so this would not end.
-            raise MemoryError(f"{len(items)} items, {times} times")
-        for _ in range(times - 1 if items else 0):
-            HistoryRing.extend(self, items)
+            return self
+        if len(items) * times > _MANY:
+            # As in a deque, what would only pass through is left out: without that, this would never end.
+            for bound, size in ((self.maxlen, len(items)), (self.max_weight, self.weight)):
+                times = min(times, bound // size + 2) if bound and size else times
+        HistoryRing.extend(self, items * (times - 1))
         return self
 
     @recursive_repr("[...]")
@@ -320,11 +306,13 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     # Copying.
 
-    def _contents(self) -> list[Any]:
-        return self._snapshot()[0]
+    def _contents(self) -> list[tuple[Any, int, int | None]]:
+        return self._export()
 
-    def _refill(self, contents: list[Any]) -> None:
-        HistoryRing.extend(self, contents)
+    def _refill(self, contents: list[tuple[Any, int, int | None]]) -> None:
+        for item, weight, left in contents:
+            if left != 0:
+                self._import(item, weight, left)
 
 
 MutableSequence.register(HistoryRing)

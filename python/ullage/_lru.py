@@ -21,6 +21,7 @@ _SHOWN = 20
 _FOR_EVER = 2**64 - 1
 
 
+@_core.with_raw_methods
 class LRUCache(Portable, _core.LRUCache):
     """A dict that keeps what was used last.
 
@@ -163,8 +164,9 @@ class LRUCache(Portable, _core.LRUCache):
 
         The factory runs with nothing locked. If another thread stores a value meanwhile, that one stays and is returned.
         """
-        found = self.get(key, _UNSET)
-        return self.setdefault(key, factory()) if found is _UNSET else found
+        # A look without a use first, so that one call counts as one hit or one miss.
+        found = self.peek(key, _UNSET)
+        return self.setdefault(key, factory()) if found is _UNSET else self.get(key, found)
 
     def expires_in(self, key: Any) -> float | None:
         """Seconds that `key` has left to live; None if it does not expire. Raises KeyError. Not a use."""
@@ -179,7 +181,7 @@ class LRUCache(Portable, _core.LRUCache):
         if type(other) is dict:
             other = other.items()
         elif isinstance(other, _core.TransferMap) or getattr(type(other), "__iter__", None) is LRUCache.__iter__:
-            other = [(key, value) for key, value, _ in other._export()]
+            other = [(key, value) for key, value, *_ in other._export()]
         MutableMapping.update(cast("MutableMapping[Any, Any]", self), other, **more)
 
     def evict(self, n: int = 1) -> list[tuple[Any, Any]]:
@@ -250,13 +252,13 @@ class LRUCache(Portable, _core.LRUCache):
 
     # Copying.
 
-    def _contents(self) -> list[tuple[Any, Any, int | None]]:
+    def _contents(self) -> list[tuple[Any, Any, int, int | None]]:
         return self._export()
 
-    def _refill(self, contents: list[tuple[Any, Any, int | None]]) -> None:
-        for key, value, left in contents:
+    def _refill(self, contents: list[tuple[Any, Any, int, int | None]]) -> None:
+        for key, value, weight, left in contents:
             if left != 0:
-                self._set(key, value, _FOR_EVER if left is None and self.ttl is not None else left)
+                self._import(key, value, weight, left)
 
 
 def _own(ttl: Lifetime) -> int | None:
@@ -267,7 +269,7 @@ def _own(ttl: Lifetime) -> int | None:
 def _as_dict(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
     """A mapping as a dict, without using an entry of ours."""
     if isinstance(mapping, _core.LRUCache | _core.TransferMap):
-        return {key: value for key, value, _ in mapping._export()}
+        return {key: value for key, value, *_ in mapping._export()}
     return dict(mapping.items())
 
 

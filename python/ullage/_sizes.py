@@ -2,6 +2,7 @@
 
 import os
 import re
+from fractions import Fraction
 from operator import index
 from pathlib import Path
 
@@ -53,7 +54,8 @@ def size(bound: object, name: str) -> int:
     unit = match and match[2].lower()
     if not match or (unit != "%" and unit not in _UNITS):
         raise ValueError(f"{name} must be a number of bytes, or text such as '512 MiB', '2GB' or '5%'; got {bound!r}")
-    number = float(match[1])
+    # Exact: 0.29 kB is 290 bytes.
+    number = Fraction(match[1])
     if unit == "%":
         if number > 100:
             raise ValueError(f"{name} cannot be more than all of the memory; got {bound!r}")
@@ -83,8 +85,9 @@ def _limits() -> list[int]:
             if hierarchy == "0" or "memory" in controllers.split(","):
                 group = root / path.lstrip("/")
                 # A limit of any group above counts as well.
-                files += [folder / "memory.max" for folder in (group, *group.parents) if folder.is_relative_to(root)]
-                files.append(group / "memory.limit_in_bytes")
+                for folder in (group, *group.parents):
+                    if folder.is_relative_to(root):
+                        files += [folder / "memory.max", folder / "memory.limit_in_bytes"]
     except (OSError, ValueError):
         pass
     limits = []

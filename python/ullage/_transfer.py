@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from reprlib import recursive_repr
-from time import monotonic
 from types import GenericAlias
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from ullage._views import Items, Keys, Values
 _ON_FULL = ("raise", "evict")
 
 
+@_core.with_raw_methods
 class TransferMap(Portable, _core.TransferMap):
     """Things in flight, each with a deadline.
 
@@ -78,6 +78,17 @@ class TransferMap(Portable, _core.TransferMap):
         return cast("str | None", self._settings["name"])
 
     @property
+    def maxsize(self) -> int | None:
+        """The most entries that are live at once, or None. Shrinking lets those with the nearest deadlines expire."""
+        return self._bound
+
+    @maxsize.setter
+    def maxsize(self, maxsize: int | None) -> None:
+        bound = _sizes.count(maxsize, "maxsize")
+        self._bound = _sizes.stored(bound)
+        self._settings = {**self._settings, "maxsize": bound}
+
+    @property
     def ttl(self) -> Lifetime:
         """What `ttl` was given."""
         return cast(Lifetime, self._settings["ttl"])
@@ -96,21 +107,6 @@ class TransferMap(Portable, _core.TransferMap):
         """Seconds until the deadline of a live `key`; None if it never expires. Raises KeyError."""
         return seconds(self._remaining(key))
 
-    def deadline(self, key: Any) -> float | None:
-        """The deadline of a live `key` on the map's clock; None if it never expires. Raises KeyError."""
-        return self._on_the_clock(self._remaining(key))
-
-    def next_deadline(self) -> float | None:
-        """When to look again, on the map's clock: for `loop.call_at`. None if nothing will expire.
-
-        Never after the next deadline. Before it only while more than 64 entries of unlike lifetimes are close together.
-        """
-        return self._on_the_clock(self._next_due())
-
-    def _on_the_clock(self, left: int | None) -> float | None:
-        timer = self._settings["timer"] or monotonic
-        return None if left is None else timer() + left / 1e9
-
     def pop_expired(self, limit: int | None = None) -> list[tuple[Any, Any]]:
         """Hands over what expired, at most `limit`, in the order of deadlines; each entry once. O(handed over)."""
         return self._pop_expired(None if limit is None else _sizes.whole(limit, "limit"))
@@ -124,7 +120,7 @@ class TransferMap(Portable, _core.TransferMap):
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Begins every pair of a mapping or of an iterable, then those given by name."""
         if isinstance(other, _core.LRUCache | _core.TransferMap):
-            other = [(key, value) for key, value, _ in other._export()]
+            other = [(key, value) for key, value, *_ in other._export()]
         MutableMapping.update(cast("MutableMapping[Any, Any]", self), other, **more)
 
     def __iter__(self) -> Iterator[Any]:

@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from suites import exclude, load
-
 from ullage import HistoryRing
 
 

@@ -75,7 +75,6 @@ IN_ORDERED_DICT = {
     "test_iterators_pickling": ITERATORS,
     "test_key_change_during_iteration": "a use never breaks an iteration",
     "test_overridden_init": INIT,
-    "test_pop": "pop takes its default by position",
     "test_reduce_not_too_fat": "a pickle holds the bound, too",
     "test_repr": REPR,
     "test_repr_recursive": REPR,

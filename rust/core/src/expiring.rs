@@ -381,24 +381,47 @@ impl<K, V> Expiring<K, V> {
     #[inline]
     fn make_room(&mut self, now: Tick, leaving: &mut Leaving<K, V>) -> Result<(), Refused> {
         let waiting = self.waiting.len() as u64;
-        let full = Refused::Full { maxsize: self.maxsize, waiting };
         if self.polled && waiting >= self.maxsize {
-            return Err(full);
+            return Err(Refused::full(self.maxsize, waiting));
         }
         while self.live.len() as u64 >= self.maxsize {
             if self.expire(now, 1, leaving) == 1 {
                 continue;
             }
-            if self.on_full == OnFull::Raise {
-                return Err(full);
+            if self.on_full == OnFull::Raise || !self.evict(now, leaving) {
+                return Err(Refused::full(self.maxsize, self.waiting.len() as u64));
             }
-            // What is claimed has no deadline and stays.
-            let forever = || self.live.iter(&self.table.slab).find(|token| !self.claims.contains_key(&token.0));
-            let token = self.table.nearest().or_else(forever).ok_or(full)?;
-            self.tally.evicted += 1;
-            self.wait(token, now, now);
-            self.trim_waiting(leaving);
         }
+        Ok(())
+    }
+
+    /// Lets the entry with the nearest deadline expire at once. False if there is none: what is claimed stays.
+    fn evict(&mut self, now: Tick, leaving: &mut Leaving<K, V>) -> bool {
+        let forever = || self.live.iter(&self.table.slab).find(|token| !self.claims.contains_key(&token.0));
+        let Some(token) = self.table.nearest().or_else(forever) else { return false };
+        self.tally.evicted += 1;
+        self.wait(token, now, now);
+        self.trim_waiting(leaving);
+        true
+    }
+
+    /// Changes the bound on live entries; those with the nearest deadlines expire at once, claimed ones stay.
+    pub fn set_maxsize(&mut self, maxsize: Option<u64>, now: Tick, leaving: &mut Leaving<K, V>) {
+        self.maxsize = maxsize.unwrap_or(u64::MAX);
+        while self.live.len() as u64 > self.maxsize && (self.expire(now, 1, leaving) == 1 || self.evict(now, leaving)) {}
+    }
+
+    /// Counts what is due as expired, for what is about to be cleared.
+    pub fn count_due(&mut self, now: Tick) {
+        self.tally.expired += self.table.count_due(now) as u64;
+    }
+
+    /// Takes back what was handed over as expired and could not be kept in its place: it waits to be handed over again,
+    /// unfindable.
+    pub fn put_back(&mut self, key: K, handle: V) -> Result<(), Refused> {
+        self.table.slab.reserve()?;
+        let token = self.table.slab.insert(0, (key, Slot::Waiting { handle, hidden: true }));
+        self.waiting.push_last(&mut self.table.slab, token);
         Ok(())
     }
 

@@ -138,6 +138,15 @@ impl<K, V> Lru<K, V> {
         self.order.iter_back(&self.table.slab).filter_map(move |token| self.seen(token, now))
     }
 
+    /// Live entries from the least to the most recently used, with their weights and the ends of their ttl.
+    pub fn packed(&self, now: Tick) -> impl Iterator<Item = (&K, &V, u64, Tick)> {
+        self.order.iter(&self.table.slab).filter_map(move |token| {
+            let (key, value, at) = self.seen(token, now)?;
+            let end = if self.idle.is_some() { self.ends[token.0 as usize] } else { at };
+            Some((key, value, self.weight_of(token), end))
+        })
+    }
+
     fn seen(&self, token: Token, now: Tick) -> Option<(&K, &V, Tick)> {
         let (key, value) = self.table.slab.get(token);
         let at = self.table.at(token);
@@ -251,9 +260,10 @@ impl<K, V> Lru<K, V> {
     ) -> Result<(), Refused> {
         let found = self.table.find(new.hash, probe)?;
         self.open()?;
-        if new.weight > self.bound {
+        // Without a bound the total is still a number: it may not pass its end.
+        if new.weight > self.bound || self.bound == u64::MAX && new.weight > u64::MAX - self.weight {
             self.stats.rejected += 1;
-            return Err(Refused::TooHeavy { weight: new.weight, bound: self.bound });
+            return Err(Refused::too_heavy(new.weight, self.bound));
         }
         match found {
             Some(token) if self.table.at(token) > now => return self.replace(token, new, now, removed),

@@ -23,7 +23,7 @@ pub struct Ring<T> {
     fallen: i64,
     /// Items that left by the bound or in time.
     dropped: u64,
-    /// Changes with everything but an append and what falls off for it.
+    /// Changes with everything but an append that nothing falls off for.
     epoch: u64,
     closed: bool,
 }
@@ -128,7 +128,7 @@ impl<T> Ring<T> {
         self.fallen
     }
 
-    /// Changes with everything but an append and what falls off for it.
+    /// Changes with everything but an append that nothing falls off for.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
@@ -152,6 +152,13 @@ impl<T> Ring<T> {
         self.items.range(range)
     }
 
+    /// All items with their weights and ends of life.
+    pub fn packed(&self) -> impl Iterator<Item = (&T, u64, Tick)> {
+        let weight = |i: usize| self.weights.as_ref().map_or(0, |weights| weights[i]);
+        let end = |i: usize| self.ends.as_ref().map_or(Tick::NEVER, |ends| ends[i]);
+        self.items.iter().enumerate().map(move |(i, item)| (item, weight(i), end(i)))
+    }
+
     /// When the next item leaves.
     pub fn next_due(&self) -> Option<Tick> {
         self.ends.as_ref()?.get(self.keep_first).copied()
@@ -168,7 +175,7 @@ impl<T> Ring<T> {
         let replaced = if position < self.pinned() { weights[position] } else { 0 };
         let bound = self.max_weight.saturating_sub(pinned - replaced);
         if weight > bound {
-            return Err(Refused::TooHeavy { weight, bound });
+            return Err(Refused::too_heavy(weight, bound));
         }
         Ok(())
     }
@@ -187,6 +194,7 @@ impl<T> Ring<T> {
         self.items.push_back(item);
         self.fallen += 1;
         self.dropped += 1;
+        self.epoch += 1;
         Ok(oldest)
     }
 
@@ -194,7 +202,7 @@ impl<T> Ring<T> {
     #[inline]
     pub fn push(&mut self, item: T, weight: u64, now: Tick, fallen: &mut Fallen<T>) -> Result<(), (T, Refused)> {
         if self.len() >= self.maxlen || self.weights.is_some() || self.ends.is_some() || self.closed {
-            return self.push_bounded(item, weight, now, fallen);
+            return self.push_until(item, weight, now.after(self.ttl), fallen);
         }
         if let Err(error) = self.items.try_reserve(1) {
             return Err((item, error.into()));
@@ -203,13 +211,13 @@ impl<T> Ring<T> {
         Ok(())
     }
 
-    #[inline]
-    fn push_bounded(&mut self, item: T, weight: u64, now: Tick, fallen: &mut Fallen<T>) -> Result<(), (T, Refused)> {
+    /// As [`push`](Self::push), for an item with an end of life of its own: one that was in a ring before.
+    pub fn push_until(&mut self, item: T, weight: u64, end: Tick, fallen: &mut Fallen<T>) -> Result<(), (T, Refused)> {
         if let Err(refused) = self.open().and_then(|()| self.admit(weight, self.len())) {
             return Err((item, refused));
         }
         if self.pinned() >= self.maxlen {
-            return Err((item, Refused::Full { maxsize: self.maxlen as u64, waiting: 0 }));
+            return Err((item, Refused::full(self.maxlen as u64, 0)));
         }
         while self.len() >= self.maxlen || self.weight > self.max_weight - weight {
             self.fall(fallen);
@@ -225,7 +233,7 @@ impl<T> Ring<T> {
         if let Some(ends) = &mut self.ends {
             // In order, also if the clock was turned back.
             let last = ends.back().copied().unwrap_or_default();
-            ends.push_back(now.after(self.ttl).max(last));
+            ends.push_back(end.max(last));
         }
         Ok(())
     }
@@ -247,6 +255,7 @@ impl<T> Ring<T> {
         if let Some(item) = self.cut(self.pinned()) {
             self.fallen += 1;
             self.dropped += 1;
+            self.epoch += 1;
             fallen.push(item);
         }
     }
@@ -293,7 +302,7 @@ impl<T> Ring<T> {
     pub fn insert(&mut self, position: usize, item: T, weight: u64, now: Tick) -> Result<(), (T, Refused)> {
         let full = self.len() >= self.maxlen || self.weight > self.max_weight.saturating_sub(weight);
         let maxsize = self.maxlen as u64;
-        let refuse = if full { Err(Refused::Full { maxsize, waiting: 0 }) } else { Ok(()) };
+        let refuse = if full { Err(Refused::full(maxsize, 0)) } else { Ok(()) };
         if let Err(refused) = self.open().and_then(|()| self.admit(weight, position)).and(refuse) {
             return Err((item, refused));
         }
@@ -391,7 +400,7 @@ impl<T> Ring<T> {
         let total = new.iter().try_fold(self.weight, |sum, &(_, weight)| sum.checked_add(weight));
         let countable = match total {
             // All of them stand here for a moment, so their sum has to be a number.
-            None if self.weights.is_some() => Err(Refused::TooHeavy { weight: u64::MAX, bound: self.max_weight }),
+            None if self.weights.is_some() => Err(Refused::too_heavy(u64::MAX, self.max_weight)),
             _ => Ok(()),
         };
         let admit = self.open().and_then(|()| self.admit(heaviest, usize::MAX)).and(countable);

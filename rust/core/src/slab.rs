@@ -140,6 +140,8 @@ pub struct Order {
 struct Walk {
     id: WalkId,
     next: u32,
+    /// What was the end when the walk began: what is added later is not met.
+    end: u32,
     backwards: bool,
     /// What is still to visit, last first, once the order itself can no longer tell.
     rest: Option<Vec<u32>>,
@@ -234,8 +236,14 @@ impl Order {
 
     #[cold]
     fn pass(&mut self, raw: u32, prev: u32, next: u32) {
-        for walk in self.walks.iter_mut().filter(|walk| walk.next == raw) {
-            walk.next = if walk.backwards { prev } else { next };
+        for walk in &mut self.walks {
+            let (onwards, back) = if walk.backwards { (prev, next) } else { (next, prev) };
+            match (walk.next == raw, walk.end == raw) {
+                (true, true) => walk.next = NIL,
+                (true, false) => walk.next = onwards,
+                (false, true) => walk.end = back,
+                (false, false) => {}
+            }
         }
     }
 
@@ -274,8 +282,8 @@ impl Order {
     pub fn walk(&mut self, backwards: bool) -> WalkId {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = WalkId(NEXT.fetch_add(1, Ordering::Relaxed));
-        let next = if backwards { self.last } else { self.first };
-        self.walks.push(Walk { id, next, backwards, rest: None });
+        let (next, end) = if backwards { (self.last, self.first) } else { (self.first, self.last) };
+        self.walks.push(Walk { id, next, end, backwards, rest: None });
         id
     }
 
@@ -292,7 +300,11 @@ impl Order {
         }
         let token = Token::some(walk.next)?;
         let node = slab.node(token.0);
-        walk.next = if walk.backwards { node.prev } else { node.next };
+        walk.next = match token.0 == walk.end {
+            true => NIL,
+            false if walk.backwards => node.prev,
+            false => node.next,
+        };
         Some(token)
     }
 
@@ -309,7 +321,11 @@ impl Order {
             while raw != NIL {
                 rest.push(raw);
                 let node = slab.node(raw);
-                raw = if walk.backwards { node.prev } else { node.next };
+                raw = match raw == walk.end {
+                    true => NIL,
+                    false if walk.backwards => node.prev,
+                    false => node.next,
+                };
             }
             rest.reverse();
             (walk.next, walk.rest) = (NIL, Some(rest));

@@ -255,7 +255,7 @@ impl Model {
         let crowded = self.shape.polled && self.waiting.len() >= self.maxsize();
         let evictable = self.shape.on_full == OnFull::Evict && self.live.iter().any(|live| live.claims.is_empty());
         if answer != Ok(Begun::Live) {
-            assert!(matches!(answer, Err(Refused::Full { .. })));
+            assert!(matches!(answer, Err(Refused::Full(_))));
             assert!(crowded || full && !evictable, "there was room");
             assert!(pair.is_some());
             assert_eq!(self.let_go(leaving), []);

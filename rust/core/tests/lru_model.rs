@@ -253,7 +253,7 @@ impl Model {
             return;
         }
         if weight > self.bound() {
-            assert_eq!(answer, Err(Refused::TooHeavy { weight, bound: self.bound() }));
+            assert_eq!(answer, Err(Refused::too_heavy(weight, self.bound())));
             assert!(removed.is_empty() && new.pair.is_some());
             self.counts.rejected += 1;
             return;

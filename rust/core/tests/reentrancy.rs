@@ -192,7 +192,7 @@ impl World {
                 let begun = self
                     .ask(map, number, |map, probe| map.begin(hash(number), probe, &mut pair, None, now, &mut leaving));
                 match begun {
-                    Err(Trouble::Refused(Refused::Full { .. })) => Ok(()),
+                    Err(Trouble::Refused(Refused::Full(_))) => Ok(()),
                     begun => begun.map(|begun| assert_eq!(begun == Begun::Live, pair.is_none())),
                 }
             }

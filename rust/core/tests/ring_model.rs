@@ -168,12 +168,12 @@ impl Model {
         let answer = self.ring.push(name, weight, Tick(self.now), &mut fallen);
         let bound = self.max_weight().saturating_sub(self.weight_of(&self.items[..self.pinned()]));
         if weight > bound {
-            assert_eq!(answer, Err((name, Refused::TooHeavy { weight, bound })));
+            assert_eq!(answer, Err((name, Refused::too_heavy(weight, bound))));
             assert!(fallen.is_empty());
             return;
         }
         if self.pinned() >= self.maxlen() {
-            assert_eq!(answer, Err((name, Refused::Full { maxsize: self.maxlen() as u64, waiting: 0 })));
+            assert_eq!(answer, Err((name, Refused::full(self.maxlen() as u64, 0))));
             assert!(fallen.is_empty());
             return;
         }
@@ -195,7 +195,7 @@ impl Model {
         let pinned = self.items.len().min(self.shape.keep_first.saturating_sub(1));
         let bound = self.max_weight().saturating_sub(self.weight_of(&self.items[..pinned]));
         if weight > bound {
-            assert_eq!(answer, Err((name, Refused::TooHeavy { weight, bound })));
+            assert_eq!(answer, Err((name, Refused::too_heavy(weight, bound))));
             assert!(fallen.is_empty());
             return;
         }
@@ -226,7 +226,7 @@ impl Model {
         } else {
             let (given_back, refused) = answer.expect_err("there is no room");
             assert_eq!(given_back, name);
-            assert!(matches!(refused, Refused::Full { .. } | Refused::TooHeavy { .. }));
+            assert!(matches!(refused, Refused::Full(_) | Refused::TooHeavy(_)));
         }
     }
 
@@ -242,7 +242,7 @@ impl Model {
             - if position < self.pinned() { self.items[position].weight } else { 0 };
         let bound = self.max_weight() - pinned;
         if weight > bound {
-            assert_eq!(answer, Err((name, Refused::TooHeavy { weight, bound })));
+            assert_eq!(answer, Err((name, Refused::too_heavy(weight, bound))));
             assert!(fallen.is_empty());
             return;
         }
@@ -273,7 +273,7 @@ impl Model {
         let countable = new.iter().try_fold(self.weight(), |sum, &(_, weight)| sum.checked_add(weight)).is_some();
         if heaviest > bound || !countable {
             let (given_back, refused) = answer.expect_err("one is too heavy, or the sum is no number");
-            assert!(given_back == new && matches!(refused, Refused::TooHeavy { .. }) && fallen.is_empty());
+            assert!(given_back == new && matches!(refused, Refused::TooHeavy(_)) && fallen.is_empty());
             return;
         }
         let end = self.end();

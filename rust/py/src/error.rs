@@ -1,5 +1,6 @@
 //! Every error of the core, and the Python exception it becomes.
 
+use crate::names::Names;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use ullage_core::Refused;
@@ -32,13 +33,16 @@ impl From<Refused> for Error {
             Refused::Undecided | Refused::Unsettled => {
                 PyRuntimeError::new_err("the container changed during every comparison of keys; is there a loop in __eq__?")
             }
-            Refused::TooHeavy { weight, bound } => {
+            Refused::TooHeavy(heavy) => {
+                let (weight, bound) = (heavy.weight, heavy.bound);
                 PyValueError::new_err(format!("too heavy: weighs {weight}, more than the {bound} that fit"))
             }
-            Refused::Full { maxsize, waiting: 0 } => full(format!("full: {maxsize} entries, the maximum, are there")),
-            Refused::Full { maxsize, waiting } => full(format!(
-                "full: at most {maxsize} entries, and {waiting} that expired wait for pop_expired()"
-            )),
+            Refused::Full(crowd) => full(match (crowd.maxsize, crowd.waiting) {
+                (maxsize, 0) => format!("full: {maxsize} entries, the maximum, are there"),
+                (maxsize, waiting) => {
+                    format!("full: at most {maxsize} entries, and {waiting} that expired wait for pop_expired()")
+                }
+            }),
             Refused::NoMemory => PyMemoryError::new_err("no memory for one more entry"),
             Refused::Closed => {
                 PyRuntimeError::new_err("the container is closed (or a subclass did not call super().__init__())")
@@ -48,13 +52,14 @@ impl From<Refused> for Error {
     }
 }
 
-/// `ullage.Full`, which both a queue's and a list's user would catch.
+/// `ullage.Full`.
 fn full(text: String) -> PyErr {
-    Python::attach(|py| {
-        match py.import("ullage._errors").and_then(|module| module.getattr("Full")) {
-            Ok(class) => PyErr::from_type(class.cast_into().expect("a class"), text),
+    Python::attach(|py| match Names::get(py) {
+        Ok(names) => match names.full.bind(py).call1((text,)) {
+            Ok(error) => PyErr::from_value(error),
             Err(error) => error,
-        }
+        },
+        Err(error) => error,
     })
 }
 

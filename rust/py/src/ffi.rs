@@ -3,7 +3,8 @@
 //! PyO3's own entry to a method costs as much as the look-up behind it. So the few hot doors (`[]`, `in`, `get`,
 //! `append`, `begin`, `complete`) are raw functions, hung on the PyO3 type after it is made; the rest is PyO3.
 
-use crate::error::Error;
+use crate::error::{missing, Error};
+use crate::value::Object;
 use pyo3::ffi::*;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
@@ -294,11 +295,72 @@ pub(crate) struct Slots {
     pub(crate) length: Option<lenfunc>,
 }
 
-/// A raw method: its name, its function, how it is called, and its docstring with a signature line.
-pub(crate) struct Method(pub(crate) &'static CStr, pub(crate) PyMethodDefPointer, pub(crate) c_int, pub(crate) &'static CStr);
+/// A raw method: its definition, with a docstring whose first line is the signature.
+pub(crate) struct Method(PyMethodDef);
 
-/// Hangs raw slots and methods on a type that has no instances and no subclasses yet.
-pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots, methods: Vec<Method>) -> PyResult<()> {
+// SAFETY: a definition is never changed, and all that it points at is static.
+unsafe impl Sync for Method {}
+
+impl Method {
+    /// A method with one argument.
+    pub(crate) const fn with_one(name: &'static CStr, function: PyCFunction, doc: &'static CStr) -> Self {
+        Self::new(name, PyMethodDefPointer { PyCFunction: function }, METH_O, doc)
+    }
+
+    /// A method whose arguments have names.
+    pub(crate) const fn with_names(
+        name: &'static CStr,
+        function: PyCFunctionFastWithKeywords,
+        doc: &'static CStr,
+    ) -> Self {
+        let function = PyMethodDefPointer { PyCFunctionFastWithKeywords: function };
+        Self::new(name, function, METH_FASTCALL | METH_KEYWORDS, doc)
+    }
+
+    const fn new(name: &'static CStr, ml_meth: PyMethodDefPointer, ml_flags: c_int, doc: &'static CStr) -> Self {
+        Method(PyMethodDef { ml_name: name.as_ptr(), ml_meth, ml_flags, ml_doc: doc.as_ptr() })
+    }
+}
+
+/// Hangs raw methods on the class that users get. The interpreter calls a C method fast only on instances of the very
+/// class that its descriptor was made for, so the base class would not do.
+pub(crate) fn hang_methods(class: &Bound<'_, PyType>, methods: &'static [Method]) -> PyResult<()> {
+    for Method(definition) in methods {
+        // SAFETY: the definition is static and is only read; its function has the type that its flags say.
+        let (name, descriptor) = unsafe {
+            let raw = PyDescr_NewMethod(class.as_type_ptr(), std::ptr::from_ref(definition).cast_mut());
+            (CStr::from_ptr(definition.ml_name), Bound::from_owned_ptr_or_err(class.py(), raw)?)
+        };
+        class.setattr(name.to_str().expect("a name in ASCII"), descriptor)?;
+    }
+    Ok(())
+}
+
+/// A default that was given, or None.
+///
+/// # Safety
+/// `default` is null or valid; the thread is attached.
+pub(crate) unsafe fn default_or_none(default: *mut PyObject) -> *mut PyObject {
+    // SAFETY: None is always valid.
+    unsafe { Object::from_borrowed(if default.is_null() { Py_None() } else { default }) }.into_ptr()
+}
+
+/// A default that was given, or `KeyError`.
+///
+/// # Safety
+/// `key` is valid, `default` null or valid; the thread is attached.
+#[cold]
+pub(crate) unsafe fn default_or_missing(key: *mut PyObject, default: *mut PyObject) -> Result<*mut PyObject, Error> {
+    if default.is_null() {
+        // SAFETY: the caller vouches for the key.
+        return Err(Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, key) })));
+    }
+    // SAFETY: the caller vouches for the default.
+    Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+}
+
+/// Hangs raw slots on a type that has no instances and no subclasses yet.
+pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots) -> PyResult<()> {
     let raw = class.as_type_ptr();
     // SAFETY: a heap type made by PyO3 with `mapping` has both tables, in the type object itself.
     let (mapping, sequence) = unsafe { ((*raw).tp_as_mapping, (*raw).tp_as_sequence) };
@@ -321,14 +383,6 @@ pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots, methods: Vec<Method>
             (*mapping).mp_length = Some(function);
             rewrap(class, "__len__", function as *mut c_void)?;
         }
-    }
-    for Method(name, function, flags, doc) in methods {
-        let def = PyMethodDef { ml_name: name.as_ptr(), ml_meth: function, ml_flags: flags, ml_doc: doc.as_ptr() };
-        // The interpreter keeps pointing at the definition for as long as the type lives: for ever.
-        let def = Box::leak(Box::new(def));
-        // SAFETY: both are valid, and the function has the type that the flags say.
-        let descriptor = unsafe { Bound::from_owned_ptr_or_err(class.py(), PyDescr_NewMethod(raw, def))? };
-        class.setattr(name.to_str().expect("a name in ASCII"), descriptor)?;
     }
     Ok(())
 }

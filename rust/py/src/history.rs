@@ -8,7 +8,7 @@ use crate::lock::Shared;
 use crate::reclaim;
 use crate::value::Object;
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
-use pyo3::ffi::{self, PyMethodDefPointer, PyObject, Py_ssize_t, METH_O};
+use pyo3::ffi::{self, PyObject, Py_ssize_t};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -31,6 +31,12 @@ pub(crate) struct HistoryRing {
 }
 
 impl HistoryRing {
+    /// Shows everything that is held, under the lock: to be counted or visited, not used.
+    pub(crate) fn visit(&self, show: impl FnMut(&Object)) {
+        let ring = self.shared.lock();
+        ring.range(0..ring.len()).for_each(show);
+    }
+
     /// The time; what is too old by then is let go first.
     #[inline(always)]
     fn tick(&self) -> Result<Tick> {
@@ -113,6 +119,18 @@ impl HistoryRing {
         Ok((ring.range(0..ring.len()).map(Object::dup).collect(), ring.epoch()))
     }
 
+    /// Stands the items in an order that is made from their number, all under one lock.
+    fn rearrange(&self, order: impl FnOnce(usize) -> Vec<usize>) -> Result<()> {
+        self.tick()?;
+        let mut ring = self.shared.lock();
+        ring.open()?;
+        if !ring.is_empty() {
+            let order = order(ring.len());
+            ring.permute(&order);
+        }
+        Ok(())
+    }
+
     fn weighed(&self, items: &Bound<'_, PyAny>) -> PyResult<Vec<(Object, u64)>> {
         let mut weighed = Vec::new();
         for item in items.try_iter()? {
@@ -137,7 +155,7 @@ fn settle<T>(outcome: std::result::Result<T, (Object, Refused)>) -> Result<T> {
 #[cold]
 fn refuse(refused: Refused) -> Error {
     match refused {
-        Refused::Full { .. } => index(MAX_LENGTH),
+        Refused::Full(_) => index(MAX_LENGTH),
         refused => refused.into(),
     }
 }
@@ -293,7 +311,7 @@ impl HistoryRing {
         let removed = {
             let mut ring = self.shared.lock();
             ring.open()?;
-            ring.remove_where(|position| position >= start && position < stop && (position - start) % step == 0)
+            ring.remove_where(|position| position >= start && position < stop && (position - start) % step.max(1) == 0)
         };
         drop(removed);
         Ok(())
@@ -307,6 +325,42 @@ impl HistoryRing {
             if same { ring.remove(position) } else { None }
         };
         removed.is_some()
+    }
+
+    /// Stands the items in the opposite order.
+    fn reverse(&self) -> Result<()> {
+        self.rearrange(|len| (0..len).rev().collect())
+    }
+
+    /// Moves the last `n` items to the front, or, if `n` is negative, the first ones to the end.
+    fn _rotate(&self, n: isize) -> Result<()> {
+        self.rearrange(|len| {
+            let first = (-n).rem_euclid(len as isize) as usize;
+            (first..len).chain(0..first).collect()
+        })
+    }
+
+    /// All items with their weights and the nanoseconds that they have left to live.
+    fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let now = self.tick()?;
+        let items: Vec<_> = {
+            let ring = self.shared.lock();
+            ring.open().map_err(Error::from)?;
+            ring.packed().map(|(item, weight, end)| (item.dup(), weight, end)).collect()
+        };
+        let items = items.into_iter().map(|(item, weight, end)| (item.into_bound(py), weight, end.remaining(now)));
+        PyList::new(py, items)
+    }
+
+    /// Appends an item that another ring exported: with the weight that was taken then, whatever it would be now.
+    fn _import(&self, item: &Bound<'_, PyAny>, weight: u64, left: Option<u64>) -> Result<()> {
+        let now = self.tick()?;
+        let item = Object::new(item);
+        self.note_collectable(&item);
+        let mut fallen = Fallen::new();
+        let pushed = self.shared.lock().push_until(item, weight, now.after(left), &mut fallen);
+        self.release(fallen);
+        settle(pushed)
     }
 
     /// All items and a number that changes with every change but an append.
@@ -596,6 +650,7 @@ unsafe extern "C" fn assign(slf: *mut PyObject, index: *mut PyObject, value: *mu
             let mut fallen = Fallen::new();
             let replaced = {
                 let mut items = ring.shared.lock();
+                items.open()?;
                 HistoryRing::position(items.len(), index)
                     .map(|position| items.replace(position, item, weight, &mut fallen))
             };
@@ -626,8 +681,9 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
         // SAFETY: as for `subscript`.
         let ring = unsafe { instance::<HistoryRing>(slf) };
         ring.tick()?;
-        let len = ring.shared.lock().len();
-        Ok(len as Py_ssize_t)
+        let items = ring.shared.lock();
+        items.open()?;
+        Ok(items.len() as Py_ssize_t)
     })
 }
 
@@ -641,14 +697,15 @@ unsafe extern "C" fn append(slf: *mut PyObject, item: *mut PyObject) -> *mut PyO
     })
 }
 
-/// Puts the raw doors on the type.
-pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+/// Puts the raw slots on the type.
+pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
     let slots = Slots { subscript: Some(subscript), assign: Some(assign), length: Some(length), contains: None };
-    let append = Method(
-        c"append",
-        PyMethodDefPointer { PyCFunction: append },
-        METH_O,
-        c"append($self, item, /)\n--\n\nAdds an item at the end; what is too much for the bounds falls off. O(1).",
-    );
-    hang(&py.get_type::<HistoryRing>(), slots, vec![append])
+    hang(&py.get_type::<HistoryRing>(), slots)
 }
+
+/// The raw methods.
+pub(crate) const METHODS: &[Method] = &[Method::with_one(
+    c"append",
+    append,
+    c"append($self, item, /)\n--\n\nAdds an item at the end; what is too much for the bounds falls off. O(1).",
+)];

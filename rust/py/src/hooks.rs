@@ -25,6 +25,8 @@ pub(crate) struct Callables {
 pub(crate) struct Hooks {
     flags: AtomicU8,
     callables: Mutex<Callables>,
+    /// What fell off a ring and its hook has not been told of yet.
+    queue: Mutex<Vec<Object>>,
     /// Exceptions raised by the exit hook.
     pub(crate) errors: AtomicU64,
 }
@@ -37,9 +39,21 @@ const DELIVERING: u8 = 16;
 
 static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// What `time.monotonic` read at our origin, so that deadlines can be told on the clock that users know.
+static MONOTONIC_ORIGIN: LazyLock<f64> = LazyLock::new(|| {
+    let elapsed = ORIGIN.elapsed().as_secs_f64();
+    let read = |py: Python<'_>| py.import("time")?.getattr("monotonic")?.call0()?.extract::<f64>();
+    Python::attach(|py| read(py).unwrap_or(0.0)) - elapsed
+});
+
 impl Hooks {
     pub(crate) fn new() -> Self {
-        Hooks { flags: AtomicU8::new(0), callables: Mutex::default(), errors: AtomicU64::new(0) }
+        Hooks {
+            flags: AtomicU8::new(0),
+            callables: Mutex::default(),
+            queue: Mutex::default(),
+            errors: AtomicU64::new(0),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Callables> {
@@ -116,7 +130,30 @@ impl Hooks {
         let origin = self.lock().origin;
         let Some(timer) = self.timer() else { return Ok(monotonic()) };
         let seconds = read_timer(&timer.into_bound(py))? - origin;
-        Ok(Tick((seconds * 1e9).round() as u64))
+        // Never is later than any reading.
+        Ok(Tick(((seconds * 1e9).round() as u64).min(Tick::NEVER.0 - 1)))
+    }
+
+    /// A tick as the container's clock shows it, in seconds.
+    pub(crate) fn on_the_clock(&self, at: Tick) -> f64 {
+        let origin = if self.has(TIMER) { self.lock().origin } else { *MONOTONIC_ORIGIN };
+        origin + at.0 as f64 / 1e9
+    }
+
+    fn lock_queue(&self) -> MutexGuard<'_, Vec<Object>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn queue(&self, fallen: impl Iterator<Item = Object>) {
+        self.lock_queue().extend(fallen);
+    }
+
+    pub(crate) fn is_queue_empty(&self) -> bool {
+        self.lock_queue().is_empty()
+    }
+
+    pub(crate) fn take_queue(&self) -> Vec<Object> {
+        std::mem::take(&mut *self.lock_queue())
     }
 
     /// What an entry weighs, by the weigher; 1 without one. Python may run.
@@ -140,6 +177,10 @@ impl Hooks {
         let callables = self.lock();
         for hook in [&callables.weigher, &callables.timer, &callables.on_exit].into_iter().flatten() {
             visit.call(hook.as_py())?;
+        }
+        drop(callables);
+        for item in self.lock_queue().iter() {
+            visit.call(item.as_py())?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod hooks;
 mod key;
 mod lock;
 mod lru_cache;
+mod names;
 mod reclaim;
 mod sizeof;
 mod transfer;
@@ -18,6 +19,7 @@ mod walk;
 #[pyo3::pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
+    use pyo3::types::PyType;
 
     #[pymodule_export]
     use crate::history::{HistoryRing, RingWalk};
@@ -30,11 +32,26 @@ mod _core {
     #[pymodule_export]
     use crate::walk::Walk;
 
+    /// Gives a subclass of one of ours the raw methods; a decorator for the class that users get.
+    #[pyfunction]
+    fn with_raw_methods<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyType>> {
+        let methods = if class.is_subclass_of::<LRUCache>()? {
+            crate::lru_cache::METHODS
+        } else if class.is_subclass_of::<TransferMap>()? {
+            crate::transfer::METHODS
+        } else {
+            crate::history::METHODS
+        };
+        crate::ffi::hang_methods(class, methods)?;
+        Ok(class.clone())
+    }
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
-        crate::lru_cache::doors(py)?;
-        crate::history::doors(py)?;
-        crate::transfer::doors(py)
+        crate::names::Names::get(py)?;
+        crate::lru_cache::slots(py)?;
+        crate::history::slots(py)?;
+        crate::transfer::slots(py)
     }
 }

@@ -2,14 +2,14 @@
 //! is in `python/ullage/_lru.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{self, door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{self, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
 use crate::lock::Shared;
 use crate::reclaim;
 use crate::value::Object;
 use crate::walk::{Kind, Walk};
-use pyo3::ffi::{PyMethodDefPointer, PyObject, Py_ssize_t, METH_FASTCALL, METH_KEYWORDS};
+use pyo3::ffi::{PyObject, Py_ssize_t};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -28,6 +28,14 @@ pub(crate) struct LRUCache {
 }
 
 impl LRUCache {
+    /// Shows everything that is held, under the lock: to be counted or visited, not used.
+    pub(crate) fn visit(&self, mut show: impl FnMut(&Object)) {
+        for (key, value) in self.shared.lock().entries() {
+            show(key);
+            show(value);
+        }
+    }
+
     /// `cache[key]`, `get`: a use.
     #[inline(always)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
@@ -44,7 +52,12 @@ impl LRUCache {
     /// `cache[key] = value`.
     #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
-        let mut new = self.weigh(key, value, ttl)?;
+        let new = self.weigh(key, value, ttl)?;
+        self.put(key, new)
+    }
+
+    #[inline(always)]
+    fn put(&self, key: &Key, mut new: New<Object, Object>) -> Result<()> {
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
         let stored = self.shared.ask(key, |lru, probe| lru.put(probe, &mut new, now, &mut removed));
@@ -56,14 +69,19 @@ impl LRUCache {
     #[inline(always)]
     fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
         let object = key.to_object();
-        if !self.collectable.load(Relaxed) && (object.is_collectable() || value.is_collectable()) {
-            self.collectable.store(true, Relaxed);
-        }
+        self.note_collectable(&object, &value);
         let weight = self.hooks.weigh(|weigher| {
             let py = weigher.py();
             Ok(weigher.call1((object.bind(py), value.bind(py)))?.unbind())
         })?;
         Ok(New { hash: key.hash, pair: Some((object, value)), weight, ttl })
+    }
+
+    #[inline(always)]
+    fn note_collectable(&self, key: &Object, value: &Object) {
+        if !self.collectable.load(Relaxed) && (key.is_collectable() || value.is_collectable()) {
+            self.collectable.store(true, Relaxed);
+        }
     }
 
     /// Takes the entry for a key out.
@@ -84,7 +102,9 @@ impl LRUCache {
     #[inline]
     fn len(&self) -> Result<usize> {
         let now = self.hooks.now()?;
-        Ok(self.shared.lock().len(now))
+        let lru = self.shared.lock();
+        lru.open()?;
+        Ok(lru.len(now))
     }
 
     /// Drops what a cleared map held, after telling the hook.
@@ -116,6 +136,11 @@ impl LRUCache {
 fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
     // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
     unsafe { Key::new(object.as_ptr()) }
+}
+
+/// The truth of a `last` argument, True where it was not given.
+fn is_last(last: Option<&Bound<'_, PyAny>>) -> Result<bool> {
+    Ok(last.map_or(Ok(true), |last| last.is_truthy())?)
 }
 
 #[pymethods]
@@ -170,7 +195,7 @@ impl LRUCache {
     // Looking.
 
     /// The value for `key` without using it, or `default`.
-    #[pyo3(signature = (key, default = None, /))]
+    #[pyo3(signature = (key, default = None))]
     fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Option<Py<PyAny>>> {
         let key = self::key(key)?;
         let now = self.hooks.now()?;
@@ -196,14 +221,29 @@ impl LRUCache {
         self.pairs(py, n, true)
     }
 
-    /// All entries with nanoseconds left to live, oldest first.
+    /// All entries, oldest first, with their weights and the nanoseconds left of their ttl.
     fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let now = self.hooks.now()?;
-        let entries = self.snapshot(usize::MAX, false)?;
-        PyList::new(
-            py,
-            entries.into_iter().map(|(key, value, at)| (key.into_bound(py), value.into_bound(py), at.remaining(now))),
-        )
+        let entries: Vec<_> = {
+            let lru = self.shared.lock();
+            lru.open().map_err(Error::from)?;
+            lru.packed(now).map(|(key, value, weight, end)| (key.dup(), value.dup(), weight, end)).collect()
+        };
+        let entries = entries.into_iter().map(|(key, value, weight, end)| {
+            (key.into_bound(py), value.into_bound(py), weight, end.remaining(now))
+        });
+        PyList::new(py, entries)
+    }
+
+    /// Stores an entry that another cache exported: with the weight that was taken then, whatever it would be now.
+    fn _import(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, weight: u64, left: Option<u64>) -> Result<()> {
+        let key = self::key(key)?;
+        if left.is_some() {
+            self.hooks.set_timed();
+        }
+        let pair = (key.to_object(), Object::new(value));
+        self.note_collectable(&pair.0, &pair.1);
+        self.put(&key, New { hash: key.hash, pair: Some(pair), weight, ttl: Some(left.unwrap_or(u64::MAX)) })
     }
 
     /// An iterator: 0 keys, 1 values, 2 items.
@@ -226,8 +266,9 @@ impl LRUCache {
     }
 
     /// Moves `key` to the end that is evicted last, or, with `last=False`, first.
-    #[pyo3(signature = (key, last = true))]
-    fn move_to_end(&self, key: &Bound<'_, PyAny>, last: bool) -> Result<()> {
+    #[pyo3(signature = (key, last = None))]
+    fn move_to_end(&self, key: &Bound<'_, PyAny>, last: Option<&Bound<'_, PyAny>>) -> Result<()> {
+        let last = is_last(last)?;
         let asked = self::key(key)?;
         let now = self.hooks.now()?;
         match self.shared.ask(&asked, |lru, probe| lru.move_to_end(asked.hash, probe, last, now))? {
@@ -246,7 +287,7 @@ impl LRUCache {
     }
 
     /// The value for `key`; `default`, stored, if there is none.
-    #[pyo3(signature = (key, default = None, /))]
+    #[pyo3(signature = (key, default = None))]
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
         let key = self::key(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
@@ -262,23 +303,10 @@ impl LRUCache {
 
     // Removing.
 
-    /// Removes `key` and returns its value, or `default`; `KeyError` without one.
-    #[pyo3(signature = (key, *default))]
-    fn pop(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: &Bound<'_, PyTuple>) -> Result<Py<PyAny>> {
-        if default.len() > 1 {
-            let text = format!("pop expected at most 2 arguments, got {}", default.len() + 1);
-            return Err(pyo3::exceptions::PyTypeError::new_err(text).into());
-        }
-        match self.take(&self::key(key)?)? {
-            Some(value) => Ok(value.into_bound(py).unbind()),
-            None if default.is_empty() => Err(missing(key.clone())),
-            None => Ok(default.get_item(0)?.unbind()),
-        }
-    }
-
     /// Removes and returns the pair used last, or, with `last=False`, least recently. `KeyError` if empty.
-    #[pyo3(signature = (last = true))]
-    fn popitem(&self, py: Python<'_>, last: bool) -> Result<(Py<PyAny>, Py<PyAny>)> {
+    #[pyo3(signature = (last = None))]
+    fn popitem(&self, py: Python<'_>, last: Option<&Bound<'_, PyAny>>) -> Result<(Py<PyAny>, Py<PyAny>)> {
+        let last = is_last(last)?;
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
         let popped = {
@@ -508,22 +536,49 @@ unsafe extern "C" fn get(
         if let Some(value) = cache.find(&key)? {
             return Ok(value.into_ptr());
         }
-        // SAFETY: an argument that was given is valid; None is immortal or counted like any other.
-        let default = unsafe { if default.is_null() { pyo3::ffi::Py_None() } else { default } };
-        // SAFETY: as above.
-        Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+        // SAFETY: an argument that was given is valid, and None always is.
+        Ok(unsafe { default_or_none(default) })
     })
 }
 
-/// Puts the raw doors on the type.
-pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+static POP: Signature<2> = Signature { name: "pop", parameters: ["key", "default"], required: 1 };
+
+unsafe extern "C" fn pop(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `get`.
+        unsafe {
+            let [object, default] = POP.read(args, nargs, kwnames)?;
+            let (cache, key) = (instance::<LRUCache>(slf), Key::new(object)?);
+            match cache.take(&key)? {
+                Some(value) => Ok(value.into_ptr()),
+                None => default_or_missing(object, default),
+            }
+        }
+    })
+}
+
+/// Puts the raw slots on the type.
+pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
     let slots =
         Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
-    let get = Method(
-        c"get",
-        PyMethodDefPointer { PyCFunctionFastWithKeywords: get },
-        METH_FASTCALL | METH_KEYWORDS,
-        c"get($self, /, key, default=None)\n--\n\nThe value for `key`, which counts as a use, or `default`.",
-    );
-    hang(&py.get_type::<LRUCache>(), slots, vec![get])
+    hang(&py.get_type::<LRUCache>(), slots)
 }
+
+/// The raw methods.
+pub(crate) const METHODS: &[Method] = &[
+    Method::with_names(
+        c"get",
+        get,
+        c"get($self, /, key, default=None)\n--\n\nThe value for `key`, which counts as a use, or `default`.",
+    ),
+    Method::with_names(
+        c"pop",
+        pop,
+        c"pop($self, /, key, default=...)\n--\n\nRemoves `key` and returns its value, or `default`; KeyError without one.",
+    ),
+];

@@ -1,10 +1,10 @@
 //! The only place where what left a container is dropped: after its hook was called, and with no lock held.
 
 use crate::hooks::Hooks;
+use crate::names::Names;
 use crate::value::Object;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::sync::PyOnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 use ullage_core::{Cause, Removed};
 
@@ -28,16 +28,28 @@ pub(crate) fn tell(hooks: &Hooks, removed: impl Iterator<Item = (Object, Object,
     });
 }
 
-/// Tells a ring's hook what fell off, in one call, then drops it.
+/// Tells a ring's hook what fell off, then drops it. What falls while the hook runs, in this thread or another, queues
+/// up behind, so that the hook hears of everything once and in order.
 #[cold]
 pub(crate) fn tell_fallen(hooks: &Hooks, fallen: impl Iterator<Item = Object>) {
-    Python::attach(|py| {
-        let items: Vec<_> = fallen.map(|item| item.into_bound(py)).collect();
-        if let Some(hook) = hooks.on_exit() {
-            call(py, hooks, &hook, |hook| hook.call1((items,)).map(drop));
+    hooks.queue(fallen);
+    // A hook that itself makes something fall, for ever, must not keep its caller for ever: the rest waits.
+    for _ in 0..MOST_CALLS {
+        if hooks.is_queue_empty() {
+            return;
         }
-    });
+        let Some(_delivery) = hooks.deliver() else { return };
+        Python::attach(|py| {
+            let items: Vec<_> = hooks.take_queue().into_iter().map(|item| item.into_bound(py)).collect();
+            match hooks.on_exit() {
+                Some(hook) if !items.is_empty() => call(py, hooks, &hook, |hook| hook.call1((items,)).map(drop)),
+                _ => drop(items),
+            }
+        });
+    }
 }
+
+const MOST_CALLS: usize = 10_000;
 
 /// Calls a hook whose exceptions must not reach whoever happened to cause the call.
 pub(crate) fn call<'py>(
@@ -66,14 +78,8 @@ pub(crate) fn call<'py>(
 
 /// The member of `ullage.Cause` for a cause.
 fn cause_object(py: Python<'_>, cause: Cause) -> Py<PyAny> {
-    static CAUSES: PyOnceLock<Vec<Py<PyAny>>> = PyOnceLock::new();
-    let causes = CAUSES.get_or_try_init(py, || {
-        let class = py.import("ullage._causes")?.getattr("Cause")?;
-        let names = ["EXPLICIT", "REPLACED", "SIZE", "EXPIRED"];
-        names.iter().map(|name| Ok(class.getattr(name)?.unbind())).collect::<PyResult<_>>()
-    });
-    match causes {
-        Ok(causes) => causes[cause as usize].clone_ref(py),
+    match Names::get(py) {
+        Ok(names) => names.causes[cause as usize].clone_ref(py),
         Err(error) => {
             error.write_unraisable(py, None);
             py.None()

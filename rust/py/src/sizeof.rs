@@ -1,39 +1,110 @@
 //! deep_sizeof: the memory that an object holds, by a bounded walk through what it refers to.
 
+use crate::history::HistoryRing;
+use crate::lru_cache::LRUCache;
+use crate::transfer::TransferMap;
 use crate::value::Object;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::{PyFunction, PyModule, PyTuple, PyType};
+use pyo3::types::PyTuple;
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void, CStr};
+use std::hash::{BuildHasherDefault, Hasher};
+use std::ptr::{addr_of_mut, null_mut};
 
 /// Objects looked at, unless the caller says otherwise.
 const LIMIT: usize = 1_000_000;
 
-/// What is still to be looked at, and what has been met; both hold references, for `__sizeof__` may run Python.
+/// What is still to be looked at, and what has been met. All of it is kept alive, for `__sizeof__` may run Python.
 struct Tour {
-    met: HashSet<usize>,
+    met: HashSet<usize, BuildHasherDefault<Identity>>,
     objects: Vec<Object>,
-    limit: usize,
+    total: u64,
+    left: usize,
+}
+
+/// A hasher for addresses, which need no mixing but of their low bits, always the same.
+#[derive(Default)]
+struct Identity(u64);
+
+impl Hasher for Identity {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _bytes: &[u8]) {
+        unreachable!("addresses are hashed as one number")
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = (address as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
 }
 
 impl Tour {
-    /// Enters an object that belongs to what is measured: not a class, module or function, which it only refers to.
+    /// Counts an object that belongs to what is measured, once. A class, module or function is only referred to.
     unsafe fn meet(&mut self, object: *mut PyObject) {
-        if self.objects.len() < self.limit && self.met.insert(object as usize) {
-            // SAFETY: the caller passes a valid object.
-            self.objects.push(unsafe { Object::from_borrowed(object) });
+        // SAFETY: the caller passes a valid object; layouts are read of exact types only.
+        unsafe {
+            if self.left == 0 || is_shared(object) {
+                return;
+            }
+            // Something with one reference cannot be met twice.
+            if ffi::Py_REFCNT(object) > 1 && !self.met.insert(object as usize) {
+                return;
+            }
+            self.left -= 1;
+            match leaf_size(object) {
+                Some(size) => {
+                    self.total = self.total.saturating_add(size);
+                    if ffi::Py_REFCNT(object) > 1 {
+                        self.objects.push(Object::from_borrowed(object));
+                    }
+                }
+                None => self.objects.push(Object::from_borrowed(object)),
+            }
         }
+    }
+
+    /// Meets what an object refers to.
+    fn follow(&mut self, object: &Bound<'_, PyAny>) {
+        if let Ok(cache) = object.cast::<LRUCache>() {
+            return cache.get().visit(|object| self.meet_held(object));
+        }
+        if let Ok(ring) = object.cast::<HistoryRing>() {
+            return ring.get().visit(|object| self.meet_held(object));
+        }
+        if let Ok(map) = object.cast::<TransferMap>() {
+            return map.get().visit(|object| self.meet_held(object));
+        }
+        // SAFETY: a collectable type has `tp_traverse`, which visits and does nothing else; nothing else runs here.
+        unsafe {
+            let raw = object.as_ptr();
+            if ffi::PyDict_Check(raw) != 0 {
+                // The collector is not shown the keys of a dict of strings.
+                let (mut position, mut key, mut value) = (0, null_mut(), null_mut());
+                while ffi::PyDict_Next(raw, &mut position, &mut key, &mut value) != 0 {
+                    self.meet(key);
+                }
+            }
+            if ffi::PyObject_IS_GC(raw) != 0 {
+                if let Some(traverse) = (*ffi::Py_TYPE(raw)).tp_traverse {
+                    traverse(raw, visit, std::ptr::from_mut(self).cast());
+                }
+            }
+        }
+    }
+
+    fn meet_held(&mut self, object: &Object) {
+        // SAFETY: a container holds valid objects; it is not one of ours that has a single reference, and if it has, it
+        // is met once.
+        unsafe { self.meet(object.as_ptr()) }
     }
 }
 
 unsafe extern "C" fn visit(object: *mut PyObject, tour: *mut c_void) -> c_int {
     // SAFETY: `tp_traverse` passes a valid object and what it was given, the one tour that is under way.
-    unsafe {
-        if !is_shared(object) {
-            (*tour.cast::<Tour>()).meet(object);
-        }
-    }
+    unsafe { (*tour.cast::<Tour>()).meet(object) };
     0
 }
 
@@ -54,6 +125,23 @@ unsafe fn is_shared(object: *mut PyObject) -> bool {
     }
 }
 
+/// What `sys.getsizeof` says of the commonest objects that refer to nothing.
+unsafe fn leaf_size(object: *mut PyObject) -> Option<u64> {
+    // SAFETY: the caller passes a valid object; each layout is that of the exact type.
+    unsafe {
+        let class = ffi::Py_TYPE(object);
+        if class == addr_of_mut!(ffi::PyFloat_Type) {
+            Some((*class).tp_basicsize as u64)
+        } else if class == addr_of_mut!(ffi::PyBytes_Type) {
+            Some(((*class).tp_basicsize + ffi::Py_SIZE(object)) as u64)
+        } else if class == addr_of_mut!(ffi::PyUnicode_Type) && ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
+            Some(size_of::<ffi::PyASCIIObject>() as u64 + (*object.cast::<ffi::PyASCIIObject>()).length as u64 + 1)
+        } else {
+            None
+        }
+    }
+}
+
 /// Bytes that `objects` hold together: their own size and that of everything reached from them, each object once.
 ///
 /// Classes, modules, functions and the singletons are not counted. An object with `nbytes` (an array, a tensor) counts
@@ -62,39 +150,36 @@ unsafe fn is_shared(object: *mut PyObject) -> bool {
 #[pyo3(signature = (*objects, limit = LIMIT))]
 pub(crate) fn deep_sizeof(objects: &Bound<'_, PyTuple>, limit: usize) -> PyResult<u64> {
     let py = objects.py();
-    let sizeof = py.import("sys")?.getattr("getsizeof")?;
-    let mut tour = Tour { met: HashSet::new(), objects: Vec::new(), limit };
+    let mut tour = Tour { met: HashSet::default(), objects: Vec::new(), total: 0, left: limit };
     for object in objects {
         // SAFETY: items of a tuple are valid.
         unsafe { tour.meet(object.as_ptr()) };
     }
-    let (mut next, mut total) = (0, 0_u64);
+    let mut next = 0;
     while next < tour.objects.len() {
         let object = tour.objects[next].bind(py);
         next += 1;
-        total = total.saturating_add(own_size(&object, &sizeof)?);
-        let leaf = object.is_instance_of::<PyType>()
-            || object.is_instance_of::<PyModule>()
-            || object.is_instance_of::<PyFunction>();
-        if leaf {
-            continue;
-        }
-        // SAFETY: a collectable type has `tp_traverse`, which visits and does nothing else; nothing else runs here.
-        unsafe {
-            let class = ffi::Py_TYPE(object.as_ptr());
-            if ffi::PyObject_IS_GC(object.as_ptr()) != 0 {
-                if let Some(traverse) = (*class).tp_traverse {
-                    traverse(object.as_ptr(), visit, std::ptr::from_mut(&mut tour).cast());
-                }
-            }
+        // SAFETY: valid.
+        if unsafe { leaf_size(object.as_ptr()) }.is_none() {
+            tour.total = tour.total.saturating_add(own_size(&object)?);
+            tour.follow(&object);
         }
     }
-    Ok(total)
+    Ok(tour.total)
+}
+
+extern "C" {
+    // Exported by every CPython from 3.10 on, though private: `sys.getsizeof`. -1 with an exception set.
+    fn _PySys_GetSizeOf(object: *mut PyObject) -> usize;
 }
 
 /// `sys.getsizeof`, and what an array says it holds.
-fn own_size(object: &Bound<'_, PyAny>, sizeof: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let size: u64 = sizeof.call1((object,))?.extract()?;
+fn own_size(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    // SAFETY: a valid object, attached, nothing held.
+    let size = match unsafe { _PySys_GetSizeOf(object.as_ptr()) } {
+        usize::MAX => return Err(PyErr::fetch(object.py())),
+        size => size as u64,
+    };
     // SAFETY: a valid object has a valid type, and a type a name; a builtin static type's has no module in it.
     let builtin = unsafe {
         let class = ffi::Py_TYPE(object.as_ptr());
@@ -109,7 +194,7 @@ fn own_size(object: &Bound<'_, PyAny>, sizeof: &Bound<'_, PyAny>) -> PyResult<u6
     Ok(size.max(bytes.unwrap_or(0)))
 }
 
-/// What an entry of a map weighs under `max_bytes`; items shared between key and value count once.
+/// What an entry of a map weighs under `max_bytes`; what key and value share counts once.
 #[pyfunction]
 pub(crate) fn entry_bytes(key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>) -> PyResult<u64> {
     deep_sizeof(&PyTuple::new(key.py(), [key, value])?, LIMIT)

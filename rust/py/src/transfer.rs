@@ -2,14 +2,15 @@
 //! mapping's surface is in `python/ullage/_transfer.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
 use crate::lock::Shared;
+use crate::names::Names;
 use crate::reclaim;
 use crate::value::Object;
 use crate::walk::{Kind, Walk};
-use pyo3::ffi::{PyMethodDefPointer, PyObject, Py_ssize_t, METH_FASTCALL, METH_KEYWORDS};
+use pyo3::ffi::{PyObject, Py_ssize_t};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
@@ -32,6 +33,14 @@ pub(crate) struct TransferMap {
 }
 
 impl TransferMap {
+    /// Shows everything that is held, under the lock: to be counted or visited, not used.
+    pub(crate) fn visit(&self, mut show: impl FnMut(&Object)) {
+        for (key, handle) in self.shared.lock().entries() {
+            show(key);
+            handle.into_iter().for_each(&mut show);
+        }
+    }
+
     /// The time; what has expired by then is reported first, if there is a callback to report it to.
     #[inline]
     fn tick(&self) -> Result<Tick> {
@@ -63,36 +72,46 @@ impl TransferMap {
             let pairs = batch.iter().map(|(key, handle)| (key.bind(py), handle.bind(py)));
             let kept = callback.call1((PyList::new(py, pairs)?,))?;
             if !kept.is_none() {
-                let mut outcome = Ok(());
                 for (key, handle) in batch {
-                    if kept.contains(key.bind(py))? {
-                        outcome = self.keep(&kept.get_item(key.bind(py))?, key, handle).and(outcome);
+                    // What cannot be kept must not take what comes after it along.
+                    if let Err(error) = self.keep_if_asked(&kept, key, handle) {
+                        self.hooks.errors.fetch_add(1, Relaxed);
+                        PyErr::from(error).write_unraisable(py, Some(callback));
                     }
                 }
-                outcome?;
             }
             Ok(())
         });
     }
 
-    /// A lifetime that cannot be read does not lose the handle: it is kept for the map's own lifetime.
-    fn keep(&self, ttl: &Bound<'_, PyAny>, key: Object, handle: Object) -> PyResult<()> {
-        let py = ttl.py();
-        let read = py.import("ullage._times").and_then(|module| module.getattr("nanoseconds")?.call1((ttl,))?.extract());
-        let ttl = match &read {
-            Ok(ttl) => *ttl,
-            Err(_) => self.shared.lock().ttl(),
+    /// Keeps an entry if the callback's answer names it. One that cannot be put in its place, or whose lifetime cannot
+    /// be read, is handed over again: a handle that may still be in use is never lost.
+    fn keep_if_asked(&self, kept: &Bound<'_, PyAny>, key: Object, handle: Object) -> Result<()> {
+        let py = kept.py();
+        let asked = match kept.contains(key.bind(py)) {
+            Ok(false) => return Ok(()),
+            Ok(true) => kept.get_item(key.bind(py)).map_err(Error::from),
+            Err(error) => Err(error.into()),
         };
+        let mut pair = Some((key, handle));
+        let outcome = asked.and_then(|ttl| self.keep(&ttl, &mut pair));
+        if let Some((key, handle)) = pair {
+            self.shared.lock().put_back(key, handle)?;
+        }
+        outcome
+    }
+
+    fn keep(&self, ttl: &Bound<'_, PyAny>, pair: &mut Option<(Object, Object)>) -> Result<()> {
+        let Some((key, _)) = &*pair else { return Ok(()) };
+        let key = key.dup();
+        let ttl = Names::nanoseconds(ttl)?;
         // SAFETY: `key` lives until the end of this function.
         let asked = unsafe { Key::new(key.as_ptr()) }?;
         let now = self.hooks.now()?;
-        let mut pair = Some((key.dup(), handle));
         let mut leaving = Leaving::new();
-        self.shared.ask(&asked, |map, probe| {
-            map.keep(asked.hash, probe, &mut pair, ttl.unwrap_or(u64::MAX), now, &mut leaving)
-        })?;
+        let kept = self.shared.ask(&asked, |map, probe| map.keep(asked.hash, probe, pair, ttl, now, &mut leaving));
         drop(leaving);
-        read.map(|_: Option<u64>| ())
+        kept
     }
 
     fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
@@ -159,16 +178,6 @@ fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
     unsafe { Key::new(object.as_ptr()) }
 }
 
-/// `key` borrowed again as Python knows it.
-///
-/// # Safety
-/// `object` is valid.
-#[cold]
-unsafe fn missing_raw(object: *mut PyObject) -> Error {
-    // SAFETY: passed on.
-    Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))
-}
-
 #[pymethods]
 impl TransferMap {
     #[new]
@@ -226,6 +235,7 @@ impl TransferMap {
     fn state(&self, key: &Bound<'_, PyAny>) -> Result<&'static str> {
         let key = self::key(key)?;
         let now = self.tick()?;
+        self.shared.lock().open()?;
         Ok(match self.shared.ask(&key, |map, probe| map.state(key.hash, probe, now))? {
             State::Live => "live",
             State::Claimed => "claimed",
@@ -236,10 +246,25 @@ impl TransferMap {
         })
     }
 
-    /// Nanoseconds until something expires, None if nothing will.
-    fn _next_due(&self) -> Result<Option<u64>> {
+    /// The deadline of a live `key` on the map's clock; None if it never expires. Raises KeyError.
+    #[pyo3(signature = (key, /))]
+    fn deadline(&self, key: &Bound<'_, PyAny>) -> Result<Option<f64>> {
+        let asked = self::key(key)?;
+        let (_, at) = self.find(&asked)?.ok_or_else(|| missing(key.clone()))?;
+        Ok((at != Tick::NEVER).then(|| self.hooks.on_the_clock(at)))
+    }
+
+    /// When to look again, on the map's clock: for `loop.call_at`. None if nothing will expire.
+    ///
+    /// Never after the next deadline. Before it only while more than 64 entries of unlike lifetimes are close together.
+    fn next_deadline(&self) -> Result<Option<f64>> {
         let now = self.hooks.now()?;
-        Ok(self.shared.lock().next_due(now).map(|at| at.0.saturating_sub(now.0)))
+        let due = {
+            let map = self.shared.lock();
+            map.open()?;
+            map.next_due(now)
+        };
+        Ok(due.map(|at| self.hooks.on_the_clock(at)))
     }
 
     /// Puts the deadline of a live `key` off, never nearer; nanoseconds. False if there is none.
@@ -254,16 +279,6 @@ impl TransferMap {
     fn fail(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
         let handle = self.end(&self::key(key)?, End::Failed)?.ok_or_else(|| missing(key.clone()))?;
         Ok(handle.into_bound(py).unbind())
-    }
-
-    /// Removes `key` and returns its handle, or `default`; `KeyError` without one.
-    #[pyo3(signature = (key, *default))]
-    fn pop(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: &Bound<'_, PyTuple>) -> Result<Py<PyAny>> {
-        match self.end(&self::key(key)?, End::Completed)? {
-            Some(handle) => Ok(handle.into_bound(py).unbind()),
-            None if default.is_empty() => Err(missing(key.clone())),
-            None => Ok(default.get_item(0)?.unbind()),
-        }
     }
 
     /// Removes and returns the live pair that began last; `KeyError` if there is none.
@@ -281,7 +296,7 @@ impl TransferMap {
     }
 
     /// The handle of a live `key`; `default`, begun, if there is none.
-    #[pyo3(signature = (key, default = None, /))]
+    #[pyo3(signature = (key, default = None))]
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
         let key = self::key(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
@@ -355,9 +370,11 @@ impl TransferMap {
 
     /// Forgets everything, what waits for `pop_expired` included.
     fn clear(&self) -> Result<()> {
+        let now = self.hooks.now()?;
         let everything = {
             let mut map = self.shared.lock();
             map.open()?;
+            map.count_due(now);
             map.clear()
         };
         drop(everything);
@@ -365,15 +382,35 @@ impl TransferMap {
     }
 
     /// Forgets everything for good; the map raises `RuntimeError` on use from then on.
-    fn close(&self) {
-        let everything = self.shared.lock().close();
+    fn close(&self) -> Result<()> {
+        let now = self.hooks.now()?;
+        let everything = {
+            let mut map = self.shared.lock();
+            map.count_due(now);
+            map.close()
+        };
         drop(everything);
         drop(self.hooks.set(Callables::default(), true));
+        Ok(())
     }
 
-    #[getter]
-    fn maxsize(&self) -> Option<u64> {
+    #[getter(_bound)]
+    fn bound(&self) -> Option<u64> {
         self.shared.lock().maxsize()
+    }
+
+    #[setter(_bound)]
+    fn set_bound(&self, bound: Option<u64>) -> Result<()> {
+        let now = self.tick()?;
+        let mut leaving = Leaving::new();
+        {
+            let mut map = self.shared.lock();
+            map.open()?;
+            map.set_maxsize(bound, now, &mut leaving);
+        }
+        drop(leaving);
+        self.tick()?;
+        Ok(())
     }
 
     /// Nanoseconds to live of what begins without a lifetime of its own.
@@ -470,12 +507,8 @@ impl Claim {
     fn __exit__(&self, _exception: &Bound<'_, PyTuple>) -> Result<bool> {
         let id = self.held.lock().expect("nothing panics while it is held").pop();
         if let Some(id) = id {
-            let map = self.map.get();
-            let now = map.hooks.now()?;
-            let mut leaving = Leaving::new();
-            map.shared.lock().release(id, now, &mut leaving);
-            drop(leaving);
-            map.tick()?;
+            self.release(id);
+            self.map.get().tick()?;
         }
         Ok(false)
     }
@@ -483,6 +516,22 @@ impl Claim {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         visit.call(&self.map)?;
         visit.call(&self.key)
+    }
+}
+
+impl Claim {
+    /// Gives one claim back. The clock is not asked, for a timer may raise: what is overdue expires with the next call.
+    fn release(&self, id: ClaimId) {
+        let mut leaving = Leaving::new();
+        self.map.get().shared.lock().release(id, Tick(0), &mut leaving);
+        drop(leaving);
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let held = std::mem::take(self.held.get_mut().expect("nothing panics while it is held"));
+        held.into_iter().for_each(|id| self.release(id));
     }
 }
 
@@ -494,12 +543,8 @@ unsafe fn complete_missing(
     default: *mut PyObject,
 ) -> Result<*mut PyObject> {
     map.remember_early(key)?;
-    if default.is_null() {
-        // SAFETY: the key is an argument of the call.
-        return Err(unsafe { missing_raw(object) });
-    }
-    // SAFETY: so is the default.
-    Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+    // SAFETY: both are arguments of the call.
+    unsafe { default_or_missing(object, default) }
 }
 
 unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
@@ -509,7 +554,7 @@ unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mu
         match map.find(&key)? {
             Some((handle, _)) => Ok(handle.into_ptr()),
             // SAFETY: as above.
-            None => Err(unsafe { missing_raw(object) }),
+            None => unsafe { default_or_missing(object, null_mut()) },
         }
     })
 }
@@ -522,7 +567,7 @@ unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *m
             return match map.end(&key, End::Completed)? {
                 Some(_) => Ok(0),
                 // SAFETY: as above.
-                None => Err(unsafe { missing_raw(object) }),
+                None => unsafe { default_or_missing(object, null_mut()) }.map(|_| 0),
             };
         }
         // SAFETY: the value is valid.
@@ -544,7 +589,9 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
         // SAFETY: as for `subscript`.
         let map = unsafe { instance::<TransferMap>(slf) };
         let now = map.tick()?;
-        Ok(map.shared.lock().len(now) as Py_ssize_t)
+        let transfers = map.shared.lock();
+        transfers.open()?;
+        Ok(transfers.len(now) as Py_ssize_t)
     })
 }
 
@@ -571,7 +618,7 @@ unsafe extern "C" fn begin(
     })
 }
 
-/// A lifetime as Python gives it, read by the one function that reads them. None is the map's own.
+/// A lifetime as users write it. None is the map's own.
 #[cold]
 unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
     Python::attach(|py| {
@@ -580,8 +627,7 @@ unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
         if ttl.is_none() {
             return Ok(None);
         }
-        let read: Option<u64> = py.import("ullage._times")?.getattr("nanoseconds")?.call1((ttl,))?.extract()?;
-        Ok(Some(read.unwrap_or(u64::MAX)))
+        Names::nanoseconds(&ttl).map(Some)
     })
 }
 
@@ -623,32 +669,55 @@ unsafe extern "C" fn get(
         if let Some((handle, _)) = map.find(&key)? {
             return Ok(handle.into_ptr());
         }
-        // SAFETY: an argument that was given is valid; None is immortal or counted like any other.
-        let default = unsafe { if default.is_null() { pyo3::ffi::Py_None() } else { default } };
-        // SAFETY: as above.
-        Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
+        // SAFETY: an argument that was given is valid, and None always is.
+        Ok(unsafe { default_or_none(default) })
     })
 }
 
-/// Puts the raw doors on the type.
-pub(crate) fn doors(py: Python<'_>) -> PyResult<()> {
+static POP: Signature<2> = Signature { name: "pop", parameters: ["key", "default"], required: 1 };
+
+unsafe extern "C" fn pop(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargs: Py_ssize_t,
+    kwnames: *mut PyObject,
+) -> *mut PyObject {
+    door(null_mut(), || {
+        // SAFETY: as for `complete`.
+        unsafe {
+            let [object, default] = POP.read(args, nargs, kwnames)?;
+            let (map, key) = (instance::<TransferMap>(slf), Key::new(object)?);
+            match map.end(&key, End::Completed)? {
+                Some(handle) => Ok(handle.into_ptr()),
+                None => default_or_missing(object, default),
+            }
+        }
+    })
+}
+
+/// Puts the raw slots on the type.
+pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
     let slots =
         Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
-    let method = |name, function, doc| {
-        Method(name, PyMethodDefPointer { PyCFunctionFastWithKeywords: function }, METH_FASTCALL | METH_KEYWORDS, doc)
-    };
-    let methods = vec![
-        method(
-            c"begin",
-            begin,
-            c"begin($self, /, key, handle, ttl=None)\n--\n\nPuts `handle` in flight under `key`, for `ttl` seconds or the map's own.\n\nReturns False if the completion of `key` had come before, and then does not keep the handle. O(1).",
-        ),
-        method(
-            c"complete",
-            complete,
-            c"complete($self, /, key, default=...)\n--\n\nEnds the transfer of `key` and returns its handle, or `default`; KeyError without one.\n\nA completion of what had ended counts as late; one of an unknown key waits for its `begin`. O(1).",
-        ),
-        method(c"get", get, c"get($self, /, key, default=None)\n--\n\nThe handle of a live `key`, or `default`."),
-    ];
-    hang(&py.get_type::<TransferMap>(), slots, methods)
+    hang(&py.get_type::<TransferMap>(), slots)
 }
+
+/// The raw methods.
+pub(crate) const METHODS: &[Method] = &[
+    Method::with_names(
+        c"begin",
+        begin,
+        c"begin($self, /, key, handle, ttl=None)\n--\n\nPuts `handle` in flight under `key`, for `ttl` seconds or the map's own.\n\nReturns False if the completion of `key` had come before, and then does not keep the handle. O(1).",
+    ),
+    Method::with_names(
+        c"complete",
+        complete,
+        c"complete($self, /, key, default=...)\n--\n\nEnds the transfer of `key` and returns its handle, or `default`; KeyError without one.\n\nA completion of what had ended counts as late; one of an unknown key waits for its `begin`. O(1).",
+    ),
+    Method::with_names(c"get", get, c"get($self, /, key, default=None)\n--\n\nThe handle of a live `key`, or `default`."),
+    Method::with_names(
+        c"pop",
+        pop,
+        c"pop($self, /, key, default=...)\n--\n\nRemoves `key` and returns its handle, or `default`; KeyError without one.",
+    ),
+];
