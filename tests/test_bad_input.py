@@ -256,13 +256,8 @@ def in_bytes() -> LRUCache:
     return cache
 
 
-READ_ONLY = pytest.mark.xfail(strict=True, reason="T1 TransferMap.maxsize cannot be set")
-
-
 @each_value
-@pytest.mark.parametrize(
-    "setter", [pytest.param(name, marks=READ_ONLY if name.startswith("TransferMap") else ()) for name in SETTERS]
-)
+@pytest.mark.parametrize("setter", SETTERS)
 def test_bounds_set_later(setter: str, value: Any) -> None:
     kind, make, name = SETTERS[setter]
     box = make()
@@ -557,9 +552,7 @@ def test_calls_that_a_dict_refuses(kind: str, call: Callable[[Any], object], wan
     check_unharmed(box)
 
 
-@pytest.mark.parametrize(
-    "kind", ["LRUCache", pytest.param("TransferMap", marks=pytest.mark.xfail(strict=True, reason="T4 it does not"))]
-)
+@pytest.mark.parametrize("kind", MAPS)
 def test_pop_takes_one_default(kind: str) -> None:
     with pytest.raises(TypeError):
         container(kind).pop(1, 2, 3)
@@ -578,17 +571,7 @@ def test_values_are_anything(value: Any) -> None:
     deep_sizeof(value)
 
 
-@pytest.mark.parametrize(
-    "value",
-    [
-        pytest.param(
-            each,
-            id=name,
-            marks=() if isinstance(each, bool) else pytest.mark.xfail(strict=True, reason="T12 only a bool will do"),
-        )
-        for name, each in VALUES.items()
-    ],
-)
+@each_value
 @pytest.mark.parametrize("call", ["popitem", "move_to_end"])
 @pytest.mark.filterwarnings("ignore:NotImplemented should not be used in a boolean context")
 def test_the_last_of_an_ordered_dict(call: str, value: Any) -> None:
@@ -967,11 +950,6 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 """
 
 
-PANICS = pytest.mark.xfail(strict=True, reason="T13 a step of 0")
-
-
-@pytest.mark.parametrize(
-    "what", [pytest.param(what, marks=PANICS if what == "the core's own doors" else ()) for what in DANGEROUS]
-)
+@pytest.mark.parametrize("what", DANGEROUS)
 def test_no_input_ends_the_process(what: str) -> None:
     run(PREAMBLE + dedent(DANGEROUS[what]))

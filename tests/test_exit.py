@@ -1,4 +1,4 @@
-"""The end of the interpreter, with containers that are full, hooked, shared and in use: exit code 0, nothing printed."""
+"""The end of the interpreter, with containers full, hooked, shared and in use: exit code 0, and nothing printed."""
 
 from textwrap import dedent
 

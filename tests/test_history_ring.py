@@ -388,7 +388,6 @@ def test_a_clock_that_is_turned_back_loses_nothing():
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda ring: pickle.loads(pickle.dumps(ring))])
-@pytest.mark.xfail(strict=True, reason="R4")
 def test_copies_keep_remaining_lifetimes(copied):
     clock = ManualClock()
     ring = HistoryRing(9, ttl=10, timer=clock, keep_first=1)
@@ -1363,7 +1362,6 @@ def test_copies_go_by_the_bounds_of_now():
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
-@pytest.mark.xfail(strict=True, reason="R4")
 def test_copies_do_not_weigh_again(copied):
     item = []
     ring = HistoryRing(max_bytes=1000)

@@ -290,14 +290,12 @@ def test_deadlines_are_on_time_monotonic_by_default() -> None:
     assert 0 < (transfers.remaining("a") or 0) <= 100
 
 
-@pytest.mark.xfail(strict=True, reason="T9 the deadline is computed anew from what remains")
 def test_a_deadline_stays_what_it_is() -> None:
     transfers = TransferMap(100)
     transfers["a"] = 1
     assert len({transfers.deadline("a") for _ in range(100)}) == 1
 
 
-@pytest.mark.xfail(strict=True, reason="T9 an overdue deadline reads as now")
 def test_the_deadline_of_a_claimed_entry_is_its_own_though_it_is_over(clock: ManualClock) -> None:
     transfers = TransferMap(10, timer=clock)
     transfers["a"] = 1
@@ -307,10 +305,7 @@ def test_the_deadline_of_a_claimed_entry_is_its_own_though_it_is_over(clock: Man
         assert transfers.remaining("a") == 0
 
 
-HUGE = pytest.mark.xfail(strict=True, reason="T5 a tick beyond the end of time")
-
-
-@pytest.mark.parametrize("now", [*(pytest.param(now, marks=HUGE) for now in (1e300, 1e18, 2e10)), 1.0, -1e300])
+@pytest.mark.parametrize("now", [1e300, 1e18, 2e10, 1.0, -1e300])
 def test_a_clock_may_read_anything(now: float) -> None:
     clock = [0.0]
     transfers = TransferMap(None, timer=lambda: clock[0])
@@ -603,7 +598,6 @@ def test_a_wrong_answer_of_on_expire_is_reported(
     assert transfers["b"] == 1
 
 
-@pytest.mark.xfail(strict=True, reason="T6 the rest of the batch is lost")
 def test_one_entry_that_cannot_be_kept_does_not_take_the_others_along(
     clock: ManualClock, unraisable: list[BaseException]
 ) -> None:
@@ -636,7 +630,6 @@ def test_one_entry_that_cannot_be_kept_does_not_take_the_others_along(
     assert transfers[c] == "c"
 
 
-@pytest.mark.xfail(strict=True, reason="T6 the handle is lost")
 def test_what_is_kept_survives_a_clock_that_fails(clock: ManualClock, unraisable: list[BaseException]) -> None:
     broken = False
 
@@ -829,7 +822,6 @@ def test_on_expire_hears_of_what_expires_when_its_claim_ends(clock: ManualClock)
     assert batches == [[("a", 1)]]
 
 
-@pytest.mark.xfail(strict=True, reason="T2 the claim is never given back")
 def test_a_claim_is_given_back_though_the_clock_fails() -> None:
     broken = False
 
@@ -847,7 +839,6 @@ def test_a_claim_is_given_back_though_the_clock_fails() -> None:
     assert transfers.state("a") == "live"
 
 
-@pytest.mark.xfail(strict=True, reason="T3 the claim is never given back")
 def test_a_claim_that_is_forgotten_is_given_back() -> None:
     transfers = TransferMap(10)
     transfers["a"] = 1
@@ -1015,7 +1006,6 @@ def test_what_is_claimed_is_not_evicted(ttl: float | None, clock: ManualClock) -
     assert len(transfers) == 2
 
 
-@pytest.mark.xfail(strict=True, reason="T1 maxsize is read-only")
 def test_maxsize_can_be_set(clock: ManualClock) -> None:
     transfers = TransferMap(10, maxsize=4, timer=clock)
     for key in range(4):
@@ -1159,7 +1149,6 @@ def test_iteration_skips_what_expires_meanwhile(clock: ManualClock) -> None:
     assert list(walk) == [3]
 
 
-@pytest.mark.xfail(strict=True, reason="T8 an endless iteration")
 def test_iteration_that_begins_entries_comes_to_an_end() -> None:
     run("""
         from ullage import TransferMap
@@ -1377,12 +1366,7 @@ USES: dict[str, Callable[[TransferMap], object]] = {
 }
 
 
-SILENT = pytest.mark.xfail(strict=True, reason="T7 a closed map answers")
-
-
-@pytest.mark.parametrize(
-    "use", [pytest.param(use, marks=SILENT if use in ("len", "state", "next_deadline") else ()) for use in USES]
-)
+@pytest.mark.parametrize("use", USES)
 def test_a_closed_map_says_so(use: str) -> None:
     transfers = TransferMap(60)
     transfers["a"] = 1
@@ -1450,7 +1434,6 @@ def test_reading_changes_no_statistics(clock: ManualClock) -> None:
     assert transfers.stats() == before
 
 
-@pytest.mark.xfail(strict=True, reason="T11 what was due but not moved is counted no more")
 @pytest.mark.parametrize("end", ["clear", "close"])
 def test_counts_never_go_back(end: str, clock: ManualClock) -> None:
     transfers = TransferMap(10, timer=clock)

@@ -217,7 +217,6 @@ class Transfers(RuleBasedStateMachine):
     @rule()
     def clear(self) -> None:
         self.map.clear()
-        self.counts["expired"] = self.map.stats().expired
         for entry in self.live.values():
             entry.claims = 0
         self.live, self.waiting, self.states, self.inbox = {}, [], {}, set()

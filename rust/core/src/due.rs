@@ -38,16 +38,17 @@ struct Slot {
 
 const EMPTY: Slot = Slot { first: NIL, last: NIL, len: 0, in_order: true };
 
-#[derive(Debug)]
-struct Level {
-    occupied: u64,
-    slots: [Slot; SLOTS],
-}
-
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Place {
     level: usize,
     slot: usize,
+}
+
+impl Place {
+    #[inline]
+    fn index(self) -> usize {
+        self.level * SLOTS + self.slot
+    }
 }
 
 /// The deadlines of tokens.
@@ -55,7 +56,13 @@ struct Place {
 pub struct Due {
     /// By token; grown when a token is first given a deadline.
     nodes: Vec<Node>,
-    levels: Vec<Level>,
+    /// All levels, one after the other.
+    slots: Vec<Slot>,
+    /// A bit for each slot that is not empty, by level; and one for each level that has such a slot.
+    occupied: [u64; LEVELS],
+    levels: u16,
+    /// No deadline is before this tick, though the first may be later: a question about an earlier time is answered.
+    soonest: Tick,
     /// No deadline before this tick is in the wheel, except what was overdue when it came.
     elapsed: u64,
     len: usize,
@@ -64,16 +71,24 @@ pub struct Due {
 impl Due {
     /// An empty wheel.
     pub fn new() -> Self {
-        Due { nodes: Vec::new(), levels: Vec::new(), elapsed: 0, len: 0 }
+        Due {
+            nodes: Vec::new(),
+            slots: Vec::new(),
+            occupied: [0; LEVELS],
+            levels: 0,
+            soonest: Tick::NEVER,
+            elapsed: 0,
+            len: 0,
+        }
     }
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.levels.capacity() * size_of::<Level>()
+        self.nodes.capacity() * size_of::<Node>() + self.slots.capacity() * size_of::<Slot>()
     }
 
     /// The deadline of a token; never, if it has none.
-    #[inline]
+    #[inline(always)]
     pub fn at(&self, token: Token) -> Tick {
         self.nodes.get(token.0 as usize).map_or(Tick::NEVER, |node| node.at)
     }
@@ -81,9 +96,9 @@ impl Due {
     /// Makes sure that [`schedule`](Self::schedule) cannot fail for this token.
     #[inline]
     pub fn reserve(&mut self, token: Token) -> Result<(), Refused> {
-        if self.levels.is_empty() {
-            self.levels.try_reserve_exact(LEVELS)?;
-            self.levels.resize_with(LEVELS, || Level { occupied: 0, slots: [EMPTY; SLOTS] });
+        if self.slots.is_empty() {
+            self.slots.try_reserve_exact(LEVELS * SLOTS)?;
+            self.slots.resize(LEVELS * SLOTS, EMPTY);
         }
         slot(&mut self.nodes, token.0, BLANK).map(drop)
     }
@@ -111,25 +126,35 @@ impl Due {
     }
 
     /// Takes out the entry with the earliest deadline, if that is not after `now`.
+    #[inline(always)]
     pub fn pop(&mut self, now: Tick) -> Option<(Token, Tick)> {
-        if self.len == 0 {
-            self.elapsed = self.elapsed.max(now.0);
+        if now < self.soonest {
             return None;
         }
+        self.look(now)
+    }
+
+    fn look(&mut self, now: Tick) -> Option<(Token, Tick)> {
         loop {
-            let place = self.earliest()?;
+            let Some(place) = self.earliest() else {
+                self.elapsed = self.elapsed.max(now.0);
+                self.soonest = Tick::NEVER;
+                return None;
+            };
             let start = self.start(place);
             if start > now.0.max(self.elapsed) {
                 // Still before the earliest slot, so every entry keeps the digit that places it.
                 self.elapsed = self.elapsed.max(now.0);
+                self.soonest = Tick(start);
                 return None;
             }
-            let slot = &self.levels[place.level].slots[place.slot];
+            let slot = &self.slots[place.index()];
             if slot.in_order || place.level == 0 {
                 // A slot of one tick is mixed only by what was overdue when it came.
                 let token = self.earliest_in(slot);
                 let at = self.at(token);
                 if at > now {
+                    self.soonest = at;
                     return None;
                 }
                 self.cancel(token);
@@ -144,7 +169,7 @@ impl Due {
     /// in one mixed slot.
     pub fn next(&self) -> Option<Tick> {
         let place = self.earliest()?;
-        let slot = &self.levels[place.level].slots[place.slot];
+        let slot = &self.slots[place.index()];
         if slot.in_order {
             return Some(self.at(Token(slot.first)));
         }
@@ -155,22 +180,25 @@ impl Due {
     /// The entry that will leave next: exact, unless more than a few entries stand in one mixed slot.
     pub fn nearest(&self) -> Option<Token> {
         let place = self.earliest()?;
-        Some(self.earliest_in(&self.levels[place.level].slots[place.slot]))
+        Some(self.earliest_in(&self.slots[place.index()]))
     }
 
     /// How many deadlines are not after `now`. Looks at slots, and at the entries of the one slot that `now` lies in.
     pub fn count_due(&self, now: Tick) -> usize {
+        if now < self.soonest {
+            return 0;
+        }
         let mut due = 0;
-        for (level, Level { occupied, slots }) in self.levels.iter().enumerate() {
-            let mut left = *occupied;
+        for level in 0..LEVELS {
+            let mut left = self.occupied[level];
             while left != 0 {
-                let slot = left.trailing_zeros() as usize;
+                let place = Place { level, slot: left.trailing_zeros() as usize };
                 left &= left - 1;
-                let start = self.start(Place { level, slot });
+                let start = self.start(place);
                 if start > now.0.max(self.elapsed) {
                     return due;
                 }
-                let slot = &slots[slot];
+                let slot = &self.slots[place.index()];
                 let width = 1u64.checked_shl(DIGIT * level as u32).unwrap_or(u64::MAX);
                 if start.saturating_add(width - 1) <= now.0 {
                     due += slot.len as usize;
@@ -222,19 +250,20 @@ impl Due {
     }
 
     fn earliest(&self) -> Option<Place> {
-        let level = self.levels.iter().position(|level| level.occupied != 0)?;
-        Some(Place { level, slot: self.levels[level].occupied.trailing_zeros() as usize })
+        let level = (self.levels != 0).then(|| self.levels.trailing_zeros() as usize)?;
+        Some(Place { level, slot: self.occupied[level].trailing_zeros() as usize })
     }
 
     #[inline]
     fn link(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
-        let level = &mut self.levels[place.level];
-        let slot = &mut level.slots[place.slot];
+        self.soonest = self.soonest.min(at);
+        let slot = &mut self.slots[place.index()];
         let last = std::mem::replace(&mut slot.last, raw);
         slot.len += 1;
         if last == NIL {
-            level.occupied |= 1 << place.slot;
+            self.occupied[place.level] |= 1 << place.slot;
+            self.levels |= 1 << place.level;
             (slot.first, slot.in_order) = (raw, true);
         } else {
             let before = &mut self.nodes[last as usize];
@@ -257,8 +286,7 @@ impl Due {
         if next != NIL {
             self.node(next).prev = prev;
         }
-        let level = &mut self.levels[place.level];
-        let slot = &mut level.slots[place.slot];
+        let slot = &mut self.slots[place.index()];
         slot.len -= 1;
         if prev == NIL {
             slot.first = next;
@@ -267,16 +295,24 @@ impl Due {
             slot.last = prev;
         }
         if slot.len == 0 {
-            level.occupied &= !(1 << place.slot);
+            self.vacate(place);
+        }
+    }
+
+    #[inline]
+    fn vacate(&mut self, place: Place) {
+        let occupied = &mut self.occupied[place.level];
+        *occupied &= !(1 << place.slot);
+        if *occupied == 0 {
+            self.levels &= !(1 << place.level);
         }
     }
 
     /// Spreads a mixed slot, whose first tick is `elapsed`, over the levels below.
     #[cold]
     fn spread(&mut self, place: Place) {
-        let level = &mut self.levels[place.level];
-        level.occupied &= !(1 << place.slot);
-        let mut raw = std::mem::replace(&mut level.slots[place.slot], EMPTY).first;
+        self.vacate(place);
+        let mut raw = std::mem::replace(&mut self.slots[place.index()], EMPTY).first;
         while raw != NIL {
             let Node { at, next, .. } = self.nodes[raw as usize];
             self.link(raw, at);
@@ -288,15 +324,17 @@ impl Due {
     #[cfg(any(test, feature = "validate"))]
     pub fn validate(&self) {
         let mut seen = 0;
-        for (level, Level { occupied, slots }) in self.levels.iter().enumerate() {
-            for (slot, list) in slots.iter().enumerate() {
-                assert_eq!(occupied >> slot & 1 == 1, list.len > 0);
+        for level in 0..LEVELS {
+            assert_eq!(self.levels >> level & 1 == 1, self.occupied[level] != 0);
+            for (slot, list) in self.slots.iter().skip(level * SLOTS).take(SLOTS).enumerate() {
+                assert_eq!(self.occupied[level] >> slot & 1 == 1, list.len > 0);
                 let entries: Vec<_> = self.entries(list).collect();
                 assert_eq!(entries.len(), list.len as usize);
                 assert_eq!(entries.last().copied().unwrap_or(NIL), list.last);
                 let ats: Vec<_> = entries.iter().map(|&raw| self.at(Token(raw))).collect();
                 assert!(!list.in_order || ats.is_sorted());
                 assert!(ats.iter().all(|&at| self.place(at) == Place { level, slot }));
+                assert!(ats.iter().all(|&at| at >= self.soonest));
                 seen += entries.len();
             }
         }

@@ -8,7 +8,6 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
 use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
 use ullage_core::Tick;
 
 /// The callables; None where the container has no such hook.
@@ -37,13 +36,13 @@ const ON_EXIT: u8 = 4;
 const TIMED: u8 = 8;
 const DELIVERING: u8 = 16;
 
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-
 /// What `time.monotonic` read at our origin, so that deadlines can be told on the clock that users know.
 static MONOTONIC_ORIGIN: LazyLock<f64> = LazyLock::new(|| {
-    let elapsed = ORIGIN.elapsed().as_secs_f64();
+    let elapsed = monotonic().0 as f64 / 1e9;
     let read = |py: Python<'_>| py.import("time")?.getattr("monotonic")?.call0()?.extract::<f64>();
-    Python::attach(|py| read(py).unwrap_or(0.0)) - elapsed
+    let origin = Python::attach(|py| read(py).unwrap_or(0.0)) - elapsed;
+    // On Unix the two are one clock; what is left is the time between the two readings.
+    if cfg!(unix) && origin.abs() < 1.0 { 0.0 } else { origin }
 });
 
 impl Hooks {
@@ -195,8 +194,19 @@ impl Drop for Delivery<'_> {
     }
 }
 
-#[inline(never)]
+/// The monotonic clock, as `time.monotonic` reads it.
+#[cfg(unix)]
 fn monotonic() -> Tick {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the place is valid, and this clock exists wherever CPython runs.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    Tick(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+/// The monotonic clock, from the first reading on.
+#[cfg(not(unix))]
+fn monotonic() -> Tick {
+    static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
     Tick(ORIGIN.elapsed().as_nanos() as u64)
 }
 
