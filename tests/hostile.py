@@ -1,7 +1,7 @@
 """Keys, values and hooks that use the container they are in at the worst moment, and what must be true afterwards.
 
-`play(kind, moment)` does every operation while every act is done in the middle of it, as test_reentrancy asks, in an
-interpreter of its own.
+`play(kind, moment, plain)` does every operation while every act is done in the middle of it; test_reentrancy asks for
+it, in an interpreter of its own.
 """
 
 import copy
@@ -312,22 +312,30 @@ MOMENTS = {
 }
 
 
-def make(kind, moment):
-    """A full container of four, with the hooks that the moment asks for."""
+def make(kind, moment, plain):
+    """A full container of four: a plain one has only what the moment asks for, others have hooks and lifetimes."""
     Clock.now = 0.0
-    timer = Clock() if moment == "timer" else lambda: Clock.now
-    weigher = weigh if moment == "weigher" else None
+    settings = {}
+    if not plain or moment == "timer":
+        settings["timer"] = Clock() if moment == "timer" else lambda: Clock.now
+    if moment == "weigher":
+        settings["weigher"] = weigh
     pairs = [(Thing(n), Thing(n)) for n in range(1, 5)]
-    if kind == "LRUCache":
-        return LRUCache(4, pairs, weigher=weigher, on_evict=hook, timer=timer, ttl=1000)
     if kind == "TransferMap":
-        # Both ways of asking for what has expired.
-        on_expire = hook if moment == "hook" else None
-        container = TransferMap(1000, maxsize=4, on_full="evict", on_expire=on_expire, timer=timer)
+        if moment == "hook":
+            settings["on_expire"] = hook
+        container = TransferMap(1000, maxsize=4, on_full="evict", **settings)
         container.update(pairs)
         return container
-    bound = {"weigher": weigher, "max_weight": 4} if weigher else {}
-    return HistoryRing(4, (key for key, _ in pairs), on_drop=hook, timer=timer, ttl=1000, **bound)
+    if "timer" in settings:
+        settings["ttl"] = 1000
+    if not plain or moment == "hook":
+        settings["on_evict" if kind == "LRUCache" else "on_drop"] = hook
+    if kind == "LRUCache":
+        return LRUCache(4, pairs, **settings)
+    if moment == "weigher":
+        settings["max_weight"] = 4
+    return HistoryRing(4, (key for key, _ in pairs), **settings)
 
 
 EXPECTED = (Boom, KeyError, IndexError, ValueError, RuntimeError, Full)
@@ -369,7 +377,7 @@ def check(container):
     check_map(container)
 
 
-def play(kind, moment):
+def play(kind, moment, plain):
     """Every operation with every act, at one kind of moment. What may be raised is raised; nothing is lost or held."""
     strange = []
 
@@ -381,7 +389,7 @@ def play(kind, moment):
     fired = 0
     for act_name, act in ACTS[kind].items():
         for name, operation in OPERATIONS[kind].items():
-            container = make(kind, moment)
+            container = make(kind, moment, plain)
             Trap.set(moment, act, container)
             try:
                 with suppress(*EXPECTED):
@@ -389,11 +397,11 @@ def play(kind, moment):
                 fired += Trap.disarm()
                 check(container)
             except BaseException as error:
-                raise AssertionError(f"{kind}, {moment}: {act_name!r} in {name!r}") from error
-            assert not strange, f"{kind}, {moment}: {act_name!r} in {name!r}: {strange}"
+                raise AssertionError(f"{kind}, {moment}, {plain}: {act_name!r} in {name!r}") from error
+            assert not strange, f"{kind}, {moment}, {plain}: {act_name!r} in {name!r}: {strange}"
             walks.clear()
             del container
             if Thing.alive:
                 gc.collect()
-            assert Thing.alive == 0, f"{kind}, {moment}: {act_name!r} in {name!r} holds {Thing.alive} things"
+            assert Thing.alive == 0, f"{kind}, {moment}, {plain}: {act_name!r} in {name!r} holds {Thing.alive} things"
     assert fired > len(ACTS[kind]), "the trap was hardly sprung"

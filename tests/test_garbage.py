@@ -403,7 +403,7 @@ CACHE_CALLS = {
     "wrong weight": lambda box, key, value: LRUCache(3, {key: value}, weigher=lambda key, value: value),
     "timer that fails": lambda box, key, value: LRUCache(3, {key: value}, ttl=3, timer=fail),
     "__missing__": lambda box, key, value: type("Sub", (LRUCache,), {"__missing__": lambda s, k: value})(3)[key],
-    "changed size": lambda box, key, value: [box.__setitem__(i, value) for i in (box.setdefault(key, value), *box)],
+    "changed size": lambda box, key, value: (box.set(key, value), [box.set(object(), value) for _ in box]),
 }
 TRANSFER_CALLS = {
     "begin": lambda box, key, value: box.begin(key, value, ttl=5),

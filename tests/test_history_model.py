@@ -3,11 +3,13 @@
 import copy
 import pickle
 from contextlib import suppress
+from itertools import count
 
 import hypothesis.strategies as st
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from ullage import HistoryRing
+from ullage.testing import ManualClock
 
 items = st.integers(0, 9)
 several = st.lists(items, max_size=6)
@@ -272,6 +274,63 @@ class Weighed(Machine):
 
 for machine in (Counted, Weighed):
     machine.TestCase.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
+
+CHANGES = {
+    "append": lambda ring, new, i, where: ring.append(new()),
+    "appendleft": lambda ring, new, i, where: ring.appendleft(new()),
+    "extend": lambda ring, new, i, where: ring.extend([new(), new(), new()]),
+    "insert": lambda ring, new, i, where: ring.insert(i, new()),
+    "set": lambda ring, new, i, where: ring.__setitem__(i, new()),
+    "set slice": lambda ring, new, i, where: ring.__setitem__(where, [new(), new()]),
+    "delete": lambda ring, new, i, where: ring.__delitem__(i),
+    "delete slice": lambda ring, new, i, where: ring.__delitem__(where),
+    "pop": lambda ring, new, i, where: ring.pop(i),
+    "reverse": lambda ring, new, i, where: ring.reverse(),
+    "rotate": lambda ring, new, i, where: ring.rotate(i),
+    "sort": lambda ring, new, i, where: ring.sort(key=lambda item: item[1]),
+    "clear": lambda ring, new, i, where: ring.clear(),
+    "maxlen": lambda ring, new, i, where: setattr(ring, "maxlen", 6 + i % 3),
+    "max_weight": lambda ring, new, i, where: setattr(ring, "max_weight", 20 + i),
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    keep_first=st.integers(0, 4),
+    ttl=st.none() | st.just(5),
+    weighed=st.booleans(),
+    data=st.lists(st.tuples(st.sampled_from([*CHANGES, "walk", "advance"]), places, slices, items), max_size=40),
+)
+def test_all_bounds_at_once(keep_first, ttl, weighed, data):
+    """Whatever is done: each item is in the ring once, or was told once, or was taken away; and the bounds hold."""
+    told, clock, numbers = [], ManualClock(), count()
+    weigher = {"weigher": lambda item: item[1], "max_weight": 25} if weighed else {}
+    ring = HistoryRing(6, keep_first=keep_first, ttl=ttl, timer=clock, on_drop=told.extend, **weigher)
+    for what, i, where, weight in data:
+
+        def new(weight=weight):
+            return next(numbers), weight
+
+        with suppress(IndexError, ValueError, TypeError):
+            if what == "advance":
+                clock.advance(weight)
+            elif what == "walk":
+                met = []
+                for item in ring:
+                    met.append(item)
+                    ring.append(new())
+                assert len(met) == len(set(met))
+            else:
+                CHANGES[what](ring, new, i, where)
+        now = list(ring)
+        assert len(now) == len(ring) <= ring.maxlen
+        assert len(told) == len(set(told)) == ring.dropped
+        assert len({*told, *now}) == len(told) + len(now)
+        if weighed:
+            assert ring.weight == sum(weight for _, weight in now) <= ring.max_weight
+        for again in (copy.copy(ring), copy.deepcopy(ring)):
+            assert (list(again), again.weight) == (now, ring.weight)
+
 
 TestCounted = Counted.TestCase
 TestWeighed = Weighed.TestCase

@@ -399,6 +399,8 @@ def test_copies_keep_remaining_lifetimes(copied):
     for moved in {id(clock): clock, id(again._settings["timer"]): again._settings["timer"]}.values():
         moved.advance(5)
     assert list(ring) == list(again) == ["pinned", "b"]
+    # Pinned items stay, though their time is over.
+    assert list(copied(ring)) == ["pinned", "b"]
 
 
 # The hook.
@@ -468,7 +470,6 @@ def test_the_hook_sees_the_final_state():
     assert seen == [([0], [1, 2, 3], 3, 1), ([1, 2], [3], 1, 3)]
 
 
-@pytest.mark.xfail(strict=True, reason="R3")
 def test_what_the_hook_itself_lets_fall_off_is_told_after_it():
     told = []
 
@@ -511,7 +512,6 @@ def test_the_hook_may_use_the_ring(interfere):
     assert outcome(len, ring) in (0, 1, 2, 3)
 
 
-@pytest.mark.xfail(strict=True, reason="R3")
 def test_the_hook_is_told_in_order_by_many_threads():
     run("""
         import threading, time
@@ -1141,7 +1141,6 @@ def test_items_that_change_the_ring_while_they_are_compared(use, answer, meddle)
     assert len(ring) == len(list(ring)) <= 8
 
 
-@pytest.mark.xfail(strict=True, reason="R1")
 def test_a_sort_notices_a_change():
     for maxlen, meddle in product((3, 9), (MEDDLING["append"], MEDDLING["pop"], MEDDLING["assign"])):
         ring = HistoryRing(maxlen, [3, 2, 1])
@@ -1232,8 +1231,16 @@ def test_an_index_that_changes_the_ring(use, meddle):
 
 def test_items_that_use_the_ring_when_they_are_freed():
     run("""
-        import gc
+        import gc, sys
         from ullage import HistoryRing
+
+        def note(report):
+            # What a list would raise, too, and the use of a closed ring, are no fault.
+            if not isinstance(report.exc_value, (TypeError, ValueError)) and "closed" not in str(report.exc_value):
+                wrong.append(report.exc_value)
+
+        wrong = []
+        sys.unraisablehook = note
 
         class Last:
             def __init__(self, ring, act):
@@ -1271,6 +1278,7 @@ def test_items_that_use_the_ring_when_they_are_freed():
                 del ring
                 gc.collect()
                 freed.clear()
+        assert not wrong, wrong[:3]
     """)
 
 
@@ -1491,7 +1499,6 @@ def test_clear():
     assert ring == ["d"]
 
 
-@pytest.mark.xfail(strict=True, reason="R7")
 def test_a_closed_ring_raises_and_says_so():
     class Item:
         pass
@@ -1505,6 +1512,7 @@ def test_a_closed_ring_raises_and_says_so():
     assert gone() is None
     ring.close()
     uses = [
+        lambda: len(ring),
         lambda: ring.append(1),
         lambda: ring.appendleft(1),
         lambda: ring.extend([1]),
@@ -1541,8 +1549,9 @@ def test_a_closed_ring_raises_and_says_so():
         with pytest.raises(RuntimeError, match="closed"):
             raise AssertionError(f"use {number} gave {use()!r}")
     assert list(walk) == []
+    # Reports may still ask.
     assert ring.stats().entries == 0
-    assert isinstance(repr(ring), str)
+    assert repr(ring) == "HistoryRing(closed)"
 
 
 def test_cycles_are_collected():

@@ -18,8 +18,15 @@ from ullage import HistoryRing, LRUCache, TransferMap
 PREAMBLE = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import copy, functools, gc, itertools, operator, pickle, threading, weakref
+import copy, functools, gc, itertools, operator, os, pickle, threading, weakref
 from ullage import HistoryRing, LRUCache, TransferMap, deep_sizeof
+
+def unraisable(info):
+    if issubclass(info.exc_type, SystemError):
+        print(info.exc_value, file=sys.stderr)
+        os._exit(1)
+
+sys.unraisablehook = unraisable
 
 def raised(error, act):
     try:
@@ -38,7 +45,19 @@ def run(code, timeout=60):
     ("kind", "moment"), [(kind, moment) for kind, moments in hostile.MOMENTS.items() for moment in moments]
 )
 def test_every_operation_while_every_other_is_done_in_its_middle(kind, moment):
-    run(f"import hostile; hostile.play({kind!r}, {moment!r})")
+    run(f"import hostile; [hostile.play({kind!r}, {moment!r}, plain) for plain in (True, False)]")
+
+
+@pytest.mark.parametrize("kind", hostile.MOMENTS)
+def test_a_collection_at_every_allocation(kind):
+    # The collector visits what a container holds: in the middle of whatever allocates.
+    run(f"""
+        import hostile
+        gc.set_threshold(1)
+        acts, few = hostile.ACTS[{kind!r}], ("clear", "list", "pop", "items", "append", "insert")
+        hostile.ACTS[{kind!r}] = {{name: acts[name] for name in few if name in acts}}
+        hostile.play({kind!r}, "eq", plain=True)
+        """)
 
 
 # What never has enough ends with a RecursionError, also where no frame of Python counts the depth.
@@ -480,7 +499,6 @@ def test_a_cache_that_holds_itself():
         "Sub(1, {0: x})",
         "iter(LRUCache(1, {0: x}).items())",
         "LRUCache(1, {0: x}).values()",
-        "LRUCache(1, {0: LRUCache(1, {0: [x]})})",
         "HistoryRing(1, [x])",
         "iter(HistoryRing(1, [x]))",
         "begun(x)",
@@ -498,27 +516,26 @@ def test_a_hundred_thousand_nested_are_freed(wrap):
             transfers[0] = x
             return transfers
 
-        def nested(depth=100_000):
+        def nested(depth):
             x = None
             for _ in range(depth):
                 x = {wrap}
             return x
 
         def play():
-            x = nested()
+            x = nested(100_000)
             del x
-            holder = [nested()]
+            holder = [nested(20_000)]
             holder.append(holder)
             del holder
             gc.collect()
-            for hold in (LRUCache(1), HistoryRing(1), TransferMap(10)):
-                if isinstance(hold, HistoryRing):
-                    hold.append(nested())
-                else:
-                    hold[0] = nested()
-                hold.clear()
+            cache, ring = LRUCache(1), HistoryRing(1)
+            cache[0] = nested(9_000)
+            cache.clear()
+            ring.append(nested(9_000))
+            ring.clear()
 
-        play()
+        # A thread has a smaller stack than the main one.
         threading.stack_size(1 << 20)
         thread = threading.Thread(target=play)
         thread.start()

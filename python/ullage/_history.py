@@ -145,7 +145,7 @@ class HistoryRing(Portable, _core.HistoryRing):
         return HistoryStats(
             dropped=self.dropped,
             callback_errors=self._callback_errors,
-            entries=len(self),
+            entries=0 if self._maxlen == 0 else len(self),
             weight=self.weight,
             maxlen=self.maxlen,
             max_weight=self.max_weight,
@@ -172,11 +172,11 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     def remove(self, value: Any, /) -> None:
         """Removes the first item that equals `value`; ValueError if there is none."""
-        for position, item in enumerate(self._snapshot()[0]):
-            if item is value or item == value:
-                break
-        else:
+        items = self._snapshot()[0]
+        position = next((at for at, item in enumerate(items) if item is value or item == value), -1)
+        if position < 0:
             raise ValueError("HistoryRing.remove(x): x not in HistoryRing")
+        item = items[position]
         # What others let fall off meanwhile has moved the item, not removed it.
         while not self._remove_at(position, item):
             position = next((at for at, found in enumerate(self._snapshot()[0]) if found is item), -1)
@@ -310,9 +310,9 @@ class HistoryRing(Portable, _core.HistoryRing):
         return self._export()
 
     def _refill(self, contents: list[tuple[Any, int, int | None]]) -> None:
+        # Pinned items stay, though their time may be over.
         for item, weight, left in contents:
-            if left != 0:
-                self._import(item, weight, left)
+            self._import(item, weight, left)
 
 
 MutableSequence.register(HistoryRing)

@@ -45,9 +45,9 @@ class LRUCache(Portable, _core.LRUCache):
 
     Differences from a dict
     -----------------------
-    - Order is that of use: `c[k]`, `get`, `setdefault` and assignment move an entry to the end. `in`, `peek`, iteration,
-      views, `==` and `repr` do not.
-    - While an entry is added or removed, an iteration that runs ends with RuntimeError, even if the size stays the same.
+    - Order is that of use: `c[k]`, `get`, `setdefault` and assignment move an entry to the end. `in`, `peek`,
+      iteration, views, `==` and `repr` do not.
+    - If an entry is added or removed, an iteration that runs ends with RuntimeError, even if the size stays the same.
     - `popitem(last=True)` and `move_to_end` are those of OrderedDict.
     - An entry that alone is heavier than the bound raises ValueError, and the old value for its key stays.
     - `fromkeys` has a third argument, the bound; it is the number of keys by default.
@@ -87,9 +87,7 @@ class LRUCache(Portable, _core.LRUCache):
             bound = _sizes.count(maxsize, "maxsize")
         else:
             bound, weigher = _sizes.size(max_bytes, "max_bytes"), _core.entry_bytes
-        self._configure(
-            _sizes.stored(bound), weigher, nanoseconds(ttl), nanoseconds(idle, "idle"), on_evict, timer
-        )
+        self._configure(_sizes.stored(bound), weigher, nanoseconds(ttl), nanoseconds(idle, "idle"), on_evict, timer)
         self._settings = {
             "maxsize" if max_bytes is None else "max_bytes": bound,
             "weigher": weigher if max_bytes is None else None,
@@ -162,7 +160,7 @@ class LRUCache(Portable, _core.LRUCache):
     def get_or_set(self, key: Any, factory: Callable[[], Any]) -> Any:
         """The value for `key`; if there is none, what `factory()` returns, stored.
 
-        The factory runs with nothing locked. If another thread stores a value meanwhile, that one stays and is returned.
+        The factory runs with nothing locked. If another thread stores a value meanwhile, that one is returned.
         """
         # A look without a use first, so that one call counts as one hit or one miss.
         found = self.peek(key, _UNSET)

@@ -56,7 +56,10 @@ class Portable:
         new._refill(deepcopy(self._contents(), memo))
         return new
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if type(self).__reduce__ is not object.__reduce__:
+            # A subclass says itself how it is pickled.
+            return self.__reduce__()
         trials = _trials.__dict__.setdefault("of", set())
         if id(self) in trials:
             # One of our hooks is on trial and leads back here; what that pickle holds does not matter.

@@ -77,7 +77,8 @@ impl HistoryRing {
     fn push(&self, item: Object) -> Result<()> {
         self.note_collectable(&item);
         // The common ring, bounded by length alone, full: one item in, one out.
-        let item = match self.shared.lock().turn(item) {
+        let turned = self.shared.lock().turn(item);
+        let item = match turned {
             Ok(oldest) if !self.hooks.has_exit() => return Ok(drop(oldest)),
             Ok(oldest) => return Ok(reclaim::tell_fallen(&self.hooks, std::iter::once(oldest))),
             Err(item) => item,
