@@ -115,6 +115,28 @@ def test_defaults() -> None:
     assert transfers.state("a") == "unknown"
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "begin",
+        "complete",
+        "renew",
+        "remaining",
+        "get",
+        "peek",
+        "pop",
+        *(
+            pytest.param(name, marks=pytest.mark.xfail(strict=True, reason="T19 by position only"))
+            for name in ("fail", "claim", "state", "deadline")
+        ),
+    ],
+)
+def test_the_key_may_be_named(call: str) -> None:
+    transfers = TransferMap(60)
+    transfers["a"] = 1
+    getattr(transfers, call)(key="a", **({"handle": 2} if call == "begin" else {}))
+
+
 def test_begin_again_replaces() -> None:
     transfers = TransferMap(60)
     old = Handle()

@@ -19,7 +19,7 @@ _MANY = 2**20
 
 
 @_core.with_raw_methods
-class HistoryRing(Portable, _core.HistoryRing):
+class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     """A list that forgets its oldest items.
 
     `HistoryRing(100)` keeps the last 100; `HistoryRing(max_bytes="64 MiB")` what fits into that much memory, as
@@ -52,7 +52,7 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     __slots__ = ("_settings",)
     __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_drop", "timer")
 
     def __init__(
@@ -241,7 +241,7 @@ class HistoryRing(Portable, _core.HistoryRing):
 
     def _compare(self, other: object, comparison: str) -> bool:
         if not isinstance(other, list | _core.HistoryRing):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         return cast(bool, getattr(list(self), comparison)(list(cast("Iterable[Any]", other))))
 
     def __eq__(self, other: object) -> bool:
@@ -269,7 +269,7 @@ class HistoryRing(Portable, _core.HistoryRing):
             return NotImplemented
         return [*other, *self]
 
-    def __iadd__(self, other: Iterable[Any]) -> "HistoryRing":
+    def __iadd__(self, other: Iterable[Any]) -> "HistoryRing":  # type: ignore[misc]
         HistoryRing.extend(self, other)
         return self
 

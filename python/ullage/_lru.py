@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from reprlib import recursive_repr
 from types import GenericAlias
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 from ullage import _core, _sizes
 from ullage._causes import Cause
@@ -12,9 +12,6 @@ from ullage._stats import CacheStats
 from ullage._times import Lifetime, nanoseconds, seconds
 from ullage._views import Items, Keys, Values
 
-K = TypeVar("K")
-V = TypeVar("V")
-
 _UNSET: Any = object()
 _POLICIES = ("lru",)
 _SHOWN = 20
@@ -22,7 +19,7 @@ _FOR_EVER = 2**64 - 1
 
 
 @_core.with_raw_methods
-class LRUCache(Portable, _core.LRUCache):
+class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     """A dict that keeps what was used last.
 
     `LRUCache(1000)` holds at most 1,000 entries; `LRUCache(max_bytes="512 MiB")` at most that much memory, as
@@ -57,7 +54,7 @@ class LRUCache(Portable, _core.LRUCache):
 
     __slots__ = ("_settings",)
     __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_evict", "timer")
 
     def __init__(
@@ -114,7 +111,8 @@ class LRUCache(Portable, _core.LRUCache):
     @property
     def maxsize(self) -> int | None:
         """The bound: entries, or total weight if there is a weigher; None for none. Shrinking evicts at once."""
-        return self._bound
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings.get("maxsize")) if self._bound is None else self._bound
 
     @maxsize.setter
     def maxsize(self, maxsize: int | str | None) -> None:
@@ -217,7 +215,7 @@ class LRUCache(Portable, _core.LRUCache):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mapping):
             return NotImplemented
-        return _as_dict(self) == _as_dict(other)
+        return _as_dict(cast("Mapping[Any, Any]", self)) == _as_dict(other)
 
     def __or__(self, other: object) -> "LRUCache":
         if not isinstance(other, Mapping):
@@ -234,7 +232,7 @@ class LRUCache(Portable, _core.LRUCache):
         new.update(self)
         return new
 
-    def __ior__(self, other: Any) -> "LRUCache":
+    def __ior__(self, other: Any) -> "LRUCache":  # type: ignore[misc]
         self.update(other)
         return self
 

@@ -22,7 +22,7 @@ def count(bound: object, name: str) -> int | None:
     if isinstance(bound, bool) or not hasattr(type(bound), "__index__"):
         kind = type(bound).__name__
         raise TypeError(f"{name} must be an integer of at least 1, or None for no bound; got {kind}")
-    number = index(bound)  # type: ignore[call-overload]
+    number = index(bound)  # type: ignore[arg-type]
     if number < 1:
         raise ValueError(f"{name} must be at least 1, or None for no bound; got {bound}")
     return int(number)
@@ -32,7 +32,7 @@ def whole(number: object, name: str) -> int:
     """A number of entries to look at or to remove: an integer of at least 0."""
     if isinstance(number, bool) or not hasattr(type(number), "__index__"):
         raise TypeError(f"{name} must be an integer of at least 0; got {type(number).__name__}")
-    n = index(number)  # type: ignore[call-overload]
+    n = index(number)  # type: ignore[arg-type]
     if n < 0:
         raise ValueError(f"{name} must be at least 0; got {n}")
     return min(int(n), 2**62)
@@ -55,16 +55,16 @@ def size(bound: object, name: str) -> int:
     if not match or (unit != "%" and unit not in _UNITS):
         raise ValueError(f"{name} must be a number of bytes, or text such as '512 MiB', '2GB' or '5%'; got {bound!r}")
     # Exact: 0.29 kB is 290 bytes.
-    number = Fraction(match[1])
+    amount = Fraction(match[1])
     if unit == "%":
-        if number > 100:
+        if amount > 100:
             raise ValueError(f"{name} cannot be more than all of the memory; got {bound!r}")
-        total = number / 100 * usable_memory()
+        total = amount / 100 * usable_memory()
     else:
-        total = number * _UNITS[unit or ""]
+        total = amount * _UNITS[unit or ""]
     if total < 1:
         raise ValueError(f"{name} must be at least 1 byte; got {bound!r}")
-    return int(min(total, 2**63))
+    return min(int(total), 2**63)
 
 
 def usable_memory() -> int:

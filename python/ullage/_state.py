@@ -47,7 +47,9 @@ class Portable:
         """Lets go of everything for good, hooks included: the container raises `RuntimeError` on use from then on."""
         super().close()  # type: ignore[misc]
         settings = getattr(self, "_settings", {})
-        self._settings = {name: None if callable(value) else value for name, value in settings.items()}
+        self._settings = {  # type: ignore[misc]
+            name: None if callable(value) else value for name, value in settings.items()
+        }
 
     def __deepcopy__(self: T, memo: dict[int, Any]) -> T:
         new = memo[id(self)] = _blank(type(self))
@@ -90,7 +92,7 @@ class Portable:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
         """A field of this type takes instances only: pydantic never rebuilds one without its bound."""
-        from pydantic_core import core_schema
+        from pydantic_core import core_schema  # type: ignore[import-not-found, unused-ignore]
 
         return core_schema.is_instance_schema(cls)
 
@@ -113,8 +115,8 @@ def _set_up(new: Portable, settings: dict[str, Any], copies: dict[int, Any]) -> 
     }
     # The class of ours, not the subclass: its own `__init__` may want other arguments.
     ours = next(base for base in type(new).__mro__ if base.__module__.startswith("ullage."))
-    ours.__init__(new, **settings)
-    new._settings = settings
+    ours.__init__(new, **settings)  # type: ignore[misc]
+    new._settings = settings  # type: ignore[misc]
 
 
 def _add(new: Portable, state: Any) -> None:

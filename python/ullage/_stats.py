@@ -1,7 +1,7 @@
 """Snapshots of what containers have done."""
 
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 T = TypeVar("T", bound="_Stats")
 
@@ -14,19 +14,16 @@ class _Stats:
             return NotImplemented
         return type(self)(
             **{
-                field.name: getattr(self, field.name) - getattr(earlier, field.name)
-                if field.metadata.get("counts", True)
-                else getattr(self, field.name)
-                for field in fields(self)
+                each.name: getattr(self, each.name) - getattr(earlier, each.name)
+                if each.metadata.get("counts", True)
+                else getattr(self, each.name)
+                for each in fields(self)
             }
         )
 
 
-def level() -> Any:
-    """A field that tells how things are, not how often something happened."""
-    from dataclasses import field
-
-    return field(metadata={"counts": False})
+# For a field that tells how things are, not how often something happened.
+LEVEL = {"counts": False}
 
 
 @dataclass(frozen=True)
@@ -43,9 +40,9 @@ class CacheStats(_Stats):
     evicted_weight: int
     rejected: int
     callback_errors: int
-    entries: int = level()
-    weight: int = level()
-    maxsize: int | None = level()
+    entries: int = field(metadata=LEVEL)
+    weight: int = field(metadata=LEVEL)
+    maxsize: int | None = field(metadata=LEVEL)
 
     @property
     def hit_rate(self) -> float:
@@ -59,10 +56,10 @@ class HistoryStats(_Stats):
 
     dropped: int
     callback_errors: int
-    entries: int = level()
-    weight: int = level()
-    maxlen: int | None = level()
-    max_weight: int | None = level()
+    entries: int = field(metadata=LEVEL)
+    weight: int = field(metadata=LEVEL)
+    maxlen: int | None = field(metadata=LEVEL)
+    max_weight: int | None = field(metadata=LEVEL)
 
 
 @dataclass(frozen=True)
@@ -81,8 +78,8 @@ class TransferStats(_Stats):
     unseen: int
     kept: int
     callback_errors: int
-    live: int = level()
-    waiting: int = level()
-    high_water: int = level()
-    oldest_age: float | None = level()
-    max_lag: float = level()
+    live: int = field(metadata=LEVEL)
+    waiting: int = field(metadata=LEVEL)
+    high_water: int = field(metadata=LEVEL)
+    oldest_age: float | None = field(metadata=LEVEL)
+    max_lag: float = field(metadata=LEVEL)

@@ -25,7 +25,8 @@ def nanoseconds(lifetime: Lifetime, name: str = "ttl") -> int | None:
         try:
             seconds = float(lifetime)
         except OverflowError:
-            return _sign_checked(lifetime, name)
+            _sign_checked(lifetime, name)
+            return None
     if math.isnan(seconds) or seconds <= 0:
         raise ValueError(f"{name} must be more than 0 seconds, or None for ever; got {lifetime!r}")
     if seconds >= _NEVER / 1e9:

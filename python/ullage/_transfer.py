@@ -16,7 +16,7 @@ _ON_FULL = ("raise", "evict")
 
 
 @_core.with_raw_methods
-class TransferMap(Portable, _core.TransferMap):
+class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     """Things in flight, each with a deadline.
 
     `begin` puts a handle in flight, `complete` or `fail` ends it. What is not ended in time expires: it is invisible at
@@ -27,8 +27,8 @@ class TransferMap(Portable, _core.TransferMap):
     ----------
     ttl: seconds until the deadline, or a `timedelta`; None for ever.
     maxsize: the most entries that are live at once; None for no bound.
-    on_expire: `on_expire([(key, handle), ...])`, called with nothing locked when the map is next used. It may use the map,
-        and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to `sys.unraisablehook`.
+    on_expire: `on_expire([(key, handle), ...])`, called with nothing locked when the map is next used. It may use the
+        map, and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to `sys.unraisablehook`.
     on_full: "raise" `ullage.Full`, or "evict": the entry with the nearest deadline expires at once.
     timer: a clock in seconds, `time.monotonic` by default.
     name: what reports call it.
@@ -37,13 +37,13 @@ class TransferMap(Portable, _core.TransferMap):
     65,536 leave unseen, and are counted; after that none does, and a map with `maxsize` of them raises `ullage.Full`.
     The keys of the last 4,096 entries that ended are remembered: `state` and the count of late completions go by them.
 
-    Differences from a dict: iteration is in the order of `begin` and goes on whatever comes and goes; `popitem`, `pop` and
-    `del` count as completions. Safe to use from many threads.
+    Differences from a dict: iteration is in the order of `begin` and goes on whatever comes and goes; `popitem`, `pop`
+    and `del` count as completions. Safe to use from many threads.
     """
 
     __slots__ = ("_settings",)
     __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_expire", "timer")
 
     def __init__(
@@ -100,7 +100,7 @@ class TransferMap(Portable, _core.TransferMap):
     # Deadlines.
 
     def renew(self, key: Any, ttl: Lifetime = None) -> bool:
-        """Puts the deadline off to `ttl` seconds from now, or the map's own; never nearer. False if `key` is not live."""
+        """Puts the deadline off to `ttl` seconds from now, or the map's own; never nearer. False if not live."""
         return self._renew(key, None if ttl is None else nanoseconds(ttl) or 2**64 - 1)
 
     def remaining(self, key: Any) -> float | None:

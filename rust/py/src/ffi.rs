@@ -202,6 +202,19 @@ fn fail<T>(panic: &(dyn std::any::Any + Send), failed: T) -> T {
     failed
 }
 
+/// Calls a hook. One that is written in C makes no Python frame, so that coming back for ever would end the stack: the
+/// depth is counted here.
+pub(crate) fn nested<T>(py: Python<'_>, body: impl FnOnce() -> PyResult<T>) -> PyResult<T> {
+    // SAFETY: attached; left again if and only if it was entered.
+    if unsafe { Py_EnterRecursiveCall(c" in a hook of a container".as_ptr()) } != 0 {
+        return Err(PyErr::fetch(py));
+    }
+    let outcome = body();
+    // SAFETY: entered just above.
+    unsafe { Py_LeaveRecursiveCall() };
+    outcome
+}
+
 /// The instance behind a pointer that one of its own slots was called with.
 ///
 /// # Safety

@@ -1,6 +1,7 @@
 //! Hooks: the callables that a container was given, and the clock it goes by.
 
 use crate::error::Result;
+use crate::ffi;
 use crate::value::Object;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -128,7 +129,8 @@ impl Hooks {
     fn ask_timer_of(&self, py: Python<'_>) -> Result<Tick> {
         let origin = self.lock().origin;
         let Some(timer) = self.timer() else { return Ok(monotonic()) };
-        let seconds = read_timer(&timer.into_bound(py))? - origin;
+        let timer = timer.into_bound(py);
+        let seconds = ffi::nested(py, || read_timer(&timer))? - origin;
         // Never is later than any reading.
         Ok(Tick(((seconds * 1e9).round() as u64).min(Tick::NEVER.0 - 1)))
     }
@@ -168,7 +170,8 @@ impl Hooks {
     fn ask_weigher(&self, arguments: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> Result<u64> {
         Python::attach(|py| {
             let Some(weigher) = self.weigher() else { return Ok(1) };
-            Ok(read_weight(arguments(&weigher.into_bound(py))?.bind(py))?)
+            let weigher = weigher.into_bound(py);
+            Ok(ffi::nested(py, || read_weight(arguments(&weigher)?.bind(py)))?)
         })
     }
 

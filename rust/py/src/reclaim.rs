@@ -1,9 +1,9 @@
 //! The only place where what left a container is dropped: after its hook was called, and with no lock held.
 
+use crate::ffi;
 use crate::hooks::Hooks;
 use crate::names::Names;
 use crate::value::Object;
-use pyo3::ffi;
 use pyo3::prelude::*;
 use std::sync::atomic::Ordering::Relaxed;
 use ullage_core::{Cause, Removed};
@@ -59,18 +59,7 @@ pub(crate) fn call<'py>(
     body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<()>,
 ) {
     let hook = hook.bind(py);
-    // A hook may cause further exits. One written in C makes no Python frame, so the depth is counted here.
-    // SAFETY: attached; left again if and only if it was entered.
-    let outcome = match unsafe { ffi::Py_EnterRecursiveCall(c" in the exit hook of a container".as_ptr()) } {
-        0 => {
-            let outcome = body(&hook);
-            // SAFETY: entered just above.
-            unsafe { ffi::Py_LeaveRecursiveCall() };
-            outcome
-        }
-        _ => Err(PyErr::fetch(py)),
-    };
-    if let Err(error) = outcome {
+    if let Err(error) = ffi::nested(py, || body(&hook)) {
         hooks.errors.fetch_add(1, Relaxed);
         error.write_unraisable(py, Some(&hook));
     }
