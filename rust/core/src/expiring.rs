@@ -417,9 +417,11 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// Takes back what was handed over as expired and could not be kept in its place: it waits to be handed over again,
-    /// unfindable.
-    pub fn put_back(&mut self, key: K, handle: V) -> Result<(), Refused> {
-        self.table.slab.reserve()?;
+    /// unfindable. A closed map, or one without memory, gives both back, to be dropped.
+    pub fn put_back(&mut self, key: K, handle: V) -> Result<(), (K, V)> {
+        if self.closed || self.table.slab.reserve().is_err() {
+            return Err((key, handle));
+        }
         let token = self.table.slab.insert(0, (key, Slot::Waiting { handle, hidden: true }));
         self.waiting.push_last(&mut self.table.slab, token);
         Ok(())

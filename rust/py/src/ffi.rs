@@ -306,6 +306,8 @@ pub(crate) struct Slots {
     pub(crate) assign: Option<objobjargproc>,
     pub(crate) contains: Option<objobjproc>,
     pub(crate) length: Option<lenfunc>,
+    /// For a sequence: what C code takes it by.
+    pub(crate) item: Option<ssizeargfunc>,
 }
 
 /// A raw method: its definition, with a docstring whose first line is the signature.
@@ -395,6 +397,10 @@ pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots) -> PyResult<()> {
         if let Some(function) = slots.length {
             (*mapping).mp_length = Some(function);
             rewrap(class, "__len__", function as *mut c_void)?;
+        }
+        if let Some(function) = slots.item {
+            (*sequence).sq_item = Some(function);
+            (*sequence).sq_length = slots.length;
         }
     }
     Ok(())

@@ -373,15 +373,15 @@ impl HistoryRing {
     /// Stands the items in another order, if nothing has changed since `_snapshot`.
     fn _permute(&self, order: Vec<usize>, epoch: u64) -> PyResult<()> {
         let mut ring = self.shared.lock();
+        if ring.epoch() != epoch || order.len() != ring.len() {
+            return Err(PyValueError::new_err("HistoryRing modified during sort"));
+        }
         let mut seen = vec![false; ring.len()];
         for &from in &order {
             match seen.get_mut(from) {
                 Some(seen) if !*seen => *seen = true,
                 _ => return Err(PyValueError::new_err("not an order of the items")),
             }
-        }
-        if ring.epoch() != epoch || order.len() != ring.len() {
-            return Err(PyValueError::new_err("HistoryRing modified during sort"));
         }
         ring.permute(&order);
         Ok(())
@@ -662,6 +662,17 @@ unsafe extern "C" fn assign(slf: *mut PyObject, index: *mut PyObject, value: *mu
     })
 }
 
+/// `PySequence_GetItem`: what C code takes a sequence by. The length has been added to a negative index already.
+unsafe extern "C" fn item(slf: *mut PyObject, index: Py_ssize_t) -> *mut PyObject {
+    door(null_mut(), || {
+        if index < 0 {
+            return Err(self::index(RANGE));
+        }
+        // SAFETY: as for `subscript`.
+        Ok(unsafe { instance::<HistoryRing>(slf) }.item(index)?.into_ptr())
+    })
+}
+
 /// Slices are assigned and deleted by Python code, which reads like a list's documentation.
 #[cold]
 unsafe fn assign_slice(slf: *mut PyObject, index: *mut PyObject, value: *mut PyObject) -> Result<c_int> {
@@ -700,7 +711,13 @@ unsafe extern "C" fn append(slf: *mut PyObject, item: *mut PyObject) -> *mut PyO
 
 /// Puts the raw slots on the type.
 pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
-    let slots = Slots { subscript: Some(subscript), assign: Some(assign), length: Some(length), contains: None };
+    let slots = Slots {
+        subscript: Some(subscript),
+        assign: Some(assign),
+        length: Some(length),
+        item: Some(item),
+        ..Slots::default()
+    };
     hang(&py.get_type::<HistoryRing>(), slots)
 }
 

@@ -108,7 +108,7 @@ impl Hooks {
     /// Holds the right to deliver to the exit hook; None if somebody does so already, as when the hook comes back here.
     pub(crate) fn deliver(&self) -> Option<Delivery<'_>> {
         let before = self.flags.fetch_or(DELIVERING, Relaxed);
-        (before & DELIVERING == 0).then_some(Delivery(self))
+        (before & DELIVERING == 0).then(|| Delivery(self))
     }
 
     /// The time; 0 where nothing has a lifetime. A timer may run Python.

@@ -138,9 +138,24 @@ fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
     unsafe { Key::new(object.as_ptr()) }
 }
 
-/// The truth of a `last` argument, True where it was not given.
-fn is_last(last: Option<&Bound<'_, PyAny>>) -> Result<bool> {
-    Ok(last.map_or(Ok(true), |last| last.is_truthy())?)
+/// The truth of an argument that is True where it was not given; None is given, and false.
+enum Truth {
+    Absent,
+    Of(bool),
+}
+
+impl Truth {
+    fn is_true(&self) -> bool {
+        matches!(self, Truth::Absent | Truth::Of(true))
+    }
+}
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Truth::Of)
+    }
 }
 
 #[pymethods]
@@ -266,9 +281,9 @@ impl LRUCache {
     }
 
     /// Moves `key` to the end that is evicted last, or, with `last=False`, first.
-    #[pyo3(signature = (key, last = None))]
-    fn move_to_end(&self, key: &Bound<'_, PyAny>, last: Option<&Bound<'_, PyAny>>) -> Result<()> {
-        let last = is_last(last)?;
+    #[pyo3(signature = (key, last = Truth::Absent), text_signature = "($self, key, last=True)")]
+    fn move_to_end(&self, key: &Bound<'_, PyAny>, last: Truth) -> Result<()> {
+        let last = last.is_true();
         let asked = self::key(key)?;
         let now = self.hooks.now()?;
         match self.shared.ask(&asked, |lru, probe| lru.move_to_end(asked.hash, probe, last, now))? {
@@ -304,9 +319,9 @@ impl LRUCache {
     // Removing.
 
     /// Removes and returns the pair used last, or, with `last=False`, least recently. `KeyError` if empty.
-    #[pyo3(signature = (last = None))]
-    fn popitem(&self, py: Python<'_>, last: Option<&Bound<'_, PyAny>>) -> Result<(Py<PyAny>, Py<PyAny>)> {
-        let last = is_last(last)?;
+    #[pyo3(signature = (last = Truth::Absent), text_signature = "($self, last=True)")]
+    fn popitem(&self, py: Python<'_>, last: Truth) -> Result<(Py<PyAny>, Py<PyAny>)> {
+        let last = last.is_true();
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
         let popped = {
@@ -564,8 +579,13 @@ unsafe extern "C" fn pop(
 
 /// Puts the raw slots on the type.
 pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
-    let slots =
-        Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
+    let slots = Slots {
+        subscript: Some(subscript),
+        assign: Some(assign),
+        contains: Some(contains),
+        length: Some(length),
+        ..Slots::default()
+    };
     hang(&py.get_type::<LRUCache>(), slots)
 }
 

@@ -72,6 +72,11 @@ impl TransferMap {
             let pairs = batch.iter().map(|(key, handle)| (key.bind(py), handle.bind(py)));
             let kept = callback.call1((PyList::new(py, pairs)?,))?;
             if !kept.is_none() {
+                if !kept.hasattr("keys")? {
+                    let kind = kept.get_type().name()?;
+                    let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
+                    return Err(pyo3::exceptions::PyTypeError::new_err(text));
+                }
                 for (key, handle) in batch {
                     // What cannot be kept must not take what comes after it along.
                     if let Err(error) = self.keep_if_asked(&kept, key, handle) {
@@ -96,7 +101,8 @@ impl TransferMap {
         let mut pair = Some((key, handle));
         let outcome = asked.and_then(|ttl| self.keep(&ttl, &mut pair));
         if let Some((key, handle)) = pair {
-            self.shared.lock().put_back(key, handle)?;
+            let refused = self.shared.lock().put_back(key, handle);
+            drop(refused);
         }
         outcome
     }
@@ -231,7 +237,6 @@ impl TransferMap {
     }
 
     /// "live", "claimed", "expired", "completed", "failed" or "unknown".
-    #[pyo3(signature = (key, /))]
     fn state(&self, key: &Bound<'_, PyAny>) -> Result<&'static str> {
         let key = self::key(key)?;
         let now = self.tick()?;
@@ -247,7 +252,6 @@ impl TransferMap {
     }
 
     /// The deadline of a live `key` on the map's clock; None if it never expires. Raises KeyError.
-    #[pyo3(signature = (key, /))]
     fn deadline(&self, key: &Bound<'_, PyAny>) -> Result<Option<f64>> {
         let asked = self::key(key)?;
         let (_, at) = self.find(&asked)?.ok_or_else(|| missing(key.clone()))?;
@@ -275,7 +279,6 @@ impl TransferMap {
     }
 
     /// Ends the transfer of `key` as failed and returns its handle; `KeyError` if it is not live.
-    #[pyo3(signature = (key, /))]
     fn fail(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
         let handle = self.end(&self::key(key)?, End::Failed)?.ok_or_else(|| missing(key.clone()))?;
         Ok(handle.into_bound(py).unbind())
@@ -343,7 +346,6 @@ impl TransferMap {
     }
 
     /// A context manager that gives the handle, and keeps the entry from expiring until it is left.
-    #[pyo3(signature = (key, /))]
     fn claim(slf: Bound<'_, Self>, key: &Bound<'_, PyAny>) -> Result<Claim> {
         slf.get().shared.lock().open()?;
         Ok(Claim { map: slf.unbind(), key: key.clone().unbind(), held: Mutex::default() })
@@ -697,8 +699,13 @@ unsafe extern "C" fn pop(
 
 /// Puts the raw slots on the type.
 pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
-    let slots =
-        Slots { subscript: Some(subscript), assign: Some(assign), contains: Some(contains), length: Some(length) };
+    let slots = Slots {
+        subscript: Some(subscript),
+        assign: Some(assign),
+        contains: Some(contains),
+        length: Some(length),
+        ..Slots::default()
+    };
     hang(&py.get_type::<TransferMap>(), slots)
 }
 
