@@ -571,12 +571,7 @@ def test_values_are_anything(value: Any) -> None:
     deep_sizeof(value)
 
 
-NOT_GIVEN = pytest.mark.xfail(strict=True, reason="T12b None reads as not given")
-
-
-@pytest.mark.parametrize(
-    "value", [pytest.param(value, id=name, marks=NOT_GIVEN if value is None else ()) for name, value in VALUES.items()]
-)
+@each_value
 @pytest.mark.parametrize("call", ["popitem", "move_to_end"])
 @pytest.mark.filterwarnings("ignore:NotImplemented should not be used in a boolean context")
 def test_the_last_of_an_ordered_dict(call: str, value: Any) -> None:

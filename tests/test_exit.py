@@ -230,11 +230,7 @@ ENDS = {
 }
 
 
-ABORTS = {"values that use their container", "values that need a hook", "made late"}
-ABORT = pytest.mark.xfail(strict=True, reason="T15 the first attach must not come during finalization")
-
-
-@pytest.mark.parametrize("end", [pytest.param(end, marks=ABORT if end in ABORTS else ()) for end in ENDS])
+@pytest.mark.parametrize("end", ENDS)
 def test_the_interpreter_ends_in_silence(end: str) -> None:
     done = run(PREAMBLE + dedent(ENDS[end]))
     assert (done.stdout, done.stderr) == ("", "")

@@ -837,7 +837,6 @@ def test_items_by_number_for_code_in_c():
         assert outcome(get, ring, i) == outcome(ring[:].__getitem__, i)
 
 
-@pytest.mark.xfail(strict=True, reason="R9: sq_item of the class is the one that python makes of __getitem__")
 @pytest.mark.parametrize("i", range(-9, -5))
 def test_items_before_the_first_for_code_in_c(i):
     get = sequence_function("PySequence_GetItem", ctypes.py_object, ctypes.py_object, ctypes.c_ssize_t)
@@ -845,7 +844,6 @@ def test_items_before_the_first_for_code_in_c(i):
         get(HistoryRing(5, range(5)), i)
 
 
-@pytest.mark.xfail(strict=True, reason="R9: no sq_ass_item")
 def test_items_set_by_number_by_code_in_c():
     put = sequence_function("PySequence_SetItem", ctypes.c_int, ctypes.py_object, ctypes.c_ssize_t, ctypes.py_object)
     for i in range(-9, 9):

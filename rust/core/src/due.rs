@@ -8,7 +8,7 @@
 //! A slot whose list happens to be in order (one ttl for all, the usual case) is a queue: it is read from its front
 //! and never spread over finer slots. Only a mixed slot is, once for each level.
 
-use crate::growth::slot;
+use crate::growth::{bytes, slot};
 use crate::refused::Refused;
 use crate::slab::{Token, NIL};
 use crate::time::Tick;
@@ -84,7 +84,7 @@ impl Due {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node>() + self.slots.capacity() * size_of::<Slot>()
+        bytes(&self.nodes) + self.slots.capacity() * size_of::<Slot>()
     }
 
     /// The deadline of a token; never, if it has none.

@@ -29,6 +29,16 @@ fn grow<T>(items: &mut Vec<T>, most: usize) -> Result<(), Refused> {
     items.try_reserve_exact(more).or_else(|_| items.try_reserve(1)).map_err(Refused::from)
 }
 
+/// Bytes that stand behind a vector: address space that was only reserved has no memory yet.
+pub(crate) fn bytes<T>(items: &Vec<T>) -> usize {
+    let reserved = items.capacity() * size_of::<T>();
+    if reserved <= 2 * SMALL {
+        reserved
+    } else {
+        items.len() * size_of::<T>()
+    }
+}
+
 /// The place of `index`, made if need be. Once made it stays, so later calls for it cannot fail.
 #[inline]
 pub(crate) fn slot<T: Copy>(items: &mut Vec<T>, index: u32, blank: T) -> Result<&mut T, Refused> {

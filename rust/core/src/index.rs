@@ -4,7 +4,7 @@
 //! at a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
 //! from empty to a million or in weeks of churn.
 
-use crate::growth::reserve_one;
+use crate::growth::{bytes, reserve_one};
 use crate::refused::Refused;
 use crate::slab::{Slab, Token, NIL};
 
@@ -39,7 +39,7 @@ impl Index {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.heads.capacity() * size_of::<u32>()
+        bytes(&self.heads)
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 //! each method that takes one may end with `Refused::Undecided` and be called again; until then it has changed nothing.
 
 use crate::eq::{Equality, Probe};
-use crate::growth::slot;
+use crate::growth::{bytes, slot};
 use crate::refused::Refused;
 use crate::removed::{Cause, Removed};
 use crate::slab::{Order, Token, WalkId};
@@ -86,7 +86,7 @@ impl<K, V> Lru<K, V> {
         (self.bound != u64::MAX || self.closed).then_some(self.bound)
     }
 
-    /// Number of live entries. O(1), and O(due) while expired entries have not been moved out yet.
+    /// Number of live entries. O(1) once what is due was moved out, as by [`expire`](Self::expire); else O(due).
     #[inline]
     pub fn len(&self, now: Tick) -> usize {
         self.order.len() - self.table.count_due(now)
@@ -104,9 +104,7 @@ impl<K, V> Lru<K, V> {
 
     /// Bytes allocated for the structure, beside keys and values.
     pub fn bytes(&self) -> usize {
-        self.table.bytes()
-            + self.ends.capacity() * size_of::<Tick>()
-            + self.weights.as_ref().map_or(0, |weights| weights.capacity() * size_of::<u64>())
+        self.table.bytes() + bytes(&self.ends) + self.weights.as_ref().map_or(0, bytes)
     }
 
     /// An error once [`close`](Self::close) was called.
@@ -261,7 +259,8 @@ impl<K, V> Lru<K, V> {
         let found = self.table.find(new.hash, probe)?;
         self.open()?;
         // Without a bound the total is still a number: it may not pass its end.
-        if new.weight > self.bound || self.bound == u64::MAX && new.weight > u64::MAX - self.weight {
+        let others = self.weight - found.map_or(0, |token| self.weight_of(token));
+        if new.weight > self.bound || self.bound == u64::MAX && new.weight > u64::MAX - others {
             self.stats.rejected += 1;
             return Err(Refused::too_heavy(new.weight, self.bound));
         }

@@ -26,6 +26,8 @@ pub struct Ring<T> {
     /// Changes with everything but an append that nothing falls off for.
     epoch: u64,
     closed: bool,
+    /// Room for what is rearranged; empty between calls.
+    scratch: Vec<Part<T>>,
 }
 
 /// Items with their weights that a ring did not take, and why.
@@ -55,6 +57,7 @@ impl<T> Ring<T> {
             dropped: 0,
             epoch: 0,
             closed: true,
+            scratch: Vec::new(),
         }
     }
 
@@ -404,7 +407,7 @@ impl<T> Ring<T> {
             _ => Ok(()),
         };
         let admit = self.open().and_then(|()| self.admit(heaviest, usize::MAX)).and(countable);
-        let reserve = admit.and_then(|()| self.reserve(new.len()));
+        let reserve = admit.and_then(|()| self.reserve(new.len())).and_then(|()| self.prepare());
         if let Err(refused) = reserve {
             return Err((new, refused));
         }
@@ -435,17 +438,25 @@ impl<T> Ring<T> {
         }
     }
 
+    /// Takes the memory that [`permute`](Self::permute), [`remove_where`](Self::remove_where) and
+    /// [`splice`](Self::splice) work in, so that they cannot run out of it half way.
+    pub fn prepare(&mut self) -> Result<(), Refused> {
+        self.scratch.try_reserve_exact(self.items.len())?;
+        Ok(())
+    }
+
     fn take_all(&mut self) -> Vec<Part<T>> {
         self.epoch += 1;
         self.weight = 0;
         let mut weights = self.weights.as_mut().map(std::mem::take).unwrap_or_default().into_iter();
         let mut ends = self.ends.as_mut().map(std::mem::take).unwrap_or_default().into_iter();
-        let parts = self.items.drain(..).map(|item| Part {
+        let mut parts = std::mem::take(&mut self.scratch);
+        parts.extend(self.items.drain(..).map(|item| Part {
             item,
             weight: weights.next().unwrap_or(0),
             end: ends.next().unwrap_or(Tick::NEVER),
-        });
-        parts.collect()
+        }));
+        parts
     }
 
     fn put_back(&mut self, part: Part<T>) {

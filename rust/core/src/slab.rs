@@ -3,7 +3,7 @@
 //! An item keeps its [`Token`] until it is removed; links are tokens, not pointers, so the list is safe code. A node
 //! is 32 bytes for a pair of pointers: half a cache line holds all that one look-up needs.
 
-use crate::growth::reserve_one;
+use crate::growth::{bytes, reserve_one};
 use crate::refused::Refused;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -52,7 +52,7 @@ impl<T> Slab<T> {
 
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        self.nodes.capacity() * size_of::<Node<T>>()
+        bytes(&self.nodes)
     }
 
     #[inline(always)]

@@ -1,5 +1,6 @@
 //! Every error of the core, and the Python exception it becomes.
 
+use crate::ffi::attached;
 use crate::names::Names;
 use pyo3::exceptions::{PyIndexError, PyKeyError, PyMemoryError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -30,9 +31,9 @@ impl From<Refused> for Error {
     #[cold]
     fn from(refused: Refused) -> Self {
         Error::from(match refused {
-            Refused::Undecided | Refused::Unsettled => {
-                PyRuntimeError::new_err("the container changed during every comparison of keys; is there a loop in __eq__?")
-            }
+            Refused::Undecided | Refused::Unsettled => PyRuntimeError::new_err(
+                "the container changed during every comparison of keys; is there a loop in __eq__?",
+            ),
             Refused::TooHeavy(heavy) => {
                 let (weight, bound) = (heavy.weight, heavy.bound);
                 PyValueError::new_err(format!("too heavy: weighs {weight}, more than the {bound} that fit"))
@@ -54,7 +55,7 @@ impl From<Refused> for Error {
 
 /// `ullage.Full`.
 fn full(text: String) -> PyErr {
-    Python::attach(|py| match Names::get(py) {
+    attached(|py| match Names::get(py) {
         Ok(names) => match names.full.bind(py).call1((text,)) {
             Ok(error) => PyErr::from_value(error),
             Err(error) => error,

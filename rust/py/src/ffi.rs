@@ -91,7 +91,7 @@ unsafe fn verdict_of_others(a: *mut PyObject, b: *mut PyObject, depth: usize) ->
             return verdict;
         }
         if is_number(class) || class == addr_of_mut!(PyBytes_Type) {
-            return compare(a, b);
+            return compare(class, a, b);
         }
         Verdict::Undecided
     }
@@ -102,7 +102,11 @@ unsafe fn verdict_of_mixed(a: *mut PyObject, b: *mut PyObject) -> Verdict {
     unsafe {
         let (left, right) = (Py_TYPE(a), Py_TYPE(b));
         match (is_number(left), is_number(right)) {
-            (true, true) => compare(a, b),
+            // An int and a bool; a float compares with a large int by calling the interpreter.
+            (true, true) if left != addr_of_mut!(PyFloat_Type) && right != addr_of_mut!(PyFloat_Type) => {
+                compare(addr_of_mut!(PyLong_Type), a, b)
+            }
+            (true, true) => Verdict::Undecided,
             // Builtin objects of unlike kinds are unequal; the comparison itself might warn (`str` with `bytes`).
             _ if is_builtin(left) && is_builtin(right) => Verdict::Different,
             _ => Verdict::Undecided,
@@ -125,21 +129,23 @@ fn is_builtin(class: *mut PyTypeObject) -> bool {
         || class == none
 }
 
-/// Asks the type itself. Only for types whose comparison is C and calls nothing.
-unsafe fn compare(a: *mut PyObject, b: *mut PyObject) -> Verdict {
-    // SAFETY: both are exact numbers or bytes; their comparison neither fails nor runs Python.
+/// Asks the type itself, past the interpreter's check of the recursion depth, which could raise and so collect garbage.
+/// Only for types whose comparison is C and calls nothing.
+unsafe fn compare(class: *mut PyTypeObject, a: *mut PyObject, b: *mut PyObject) -> Verdict {
+    // SAFETY: the caller passes a type with such a comparison, and objects that it knows.
     unsafe {
-        let answer = PyObject_RichCompare(a, b, Py_EQ);
-        if answer.is_null() {
-            PyErr_Clear();
-            return Verdict::Undecided;
-        }
-        // True and False are never freed by this.
-        Py_DECREF(answer);
+        let Some(richcompare) = (*class).tp_richcompare else { return Verdict::Undecided };
+        let answer = richcompare(a, b, Py_EQ);
         if answer == Py_True() {
+            Py_DECREF(answer);
             Verdict::Same
-        } else {
+        } else if answer == Py_False() {
+            Py_DECREF(answer);
             Verdict::Different
+        } else {
+            // Not one of those types after all, or no memory: left to Python. NotImplemented is never freed.
+            PyErr_Clear();
+            Verdict::Undecided
         }
     }
 }
@@ -189,7 +195,7 @@ pub(crate) fn door<T>(failed: T, body: impl FnOnce() -> Result<T, Error>) -> T {
 
 #[cold]
 fn raise<T>(error: Error, failed: T) -> T {
-    Python::attach(|py| PyErr::from(error).restore(py));
+    attached(|py| PyErr::from(error).restore(py));
     failed
 }
 
@@ -198,8 +204,17 @@ fn fail<T>(panic: &(dyn std::any::Any + Send), failed: T) -> T {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
     let error = pyo3::exceptions::PySystemError::new_err(format!("ullage has a bug, please report it: {text}"));
-    Python::attach(|py| error.restore(py));
+    attached(|py| error.restore(py));
     failed
+}
+
+/// Runs what a raw door leaves the fast path for. The thread is attached by contract, but PyO3 did not see it happen,
+/// and would put off every drop of a `Py`: so it is told; unless the interpreter is going down, when PyO3 refuses.
+pub(crate) fn attached<T>(body: impl FnOnce(Python<'_>) -> T) -> T {
+    let mut body = Some(body);
+    let mut run = |py: Python<'_>| body.take().expect("runs once")(py);
+    // SAFETY: doors are called by the interpreter, with its lock held.
+    Python::try_attach(&mut run).unwrap_or_else(|| run(unsafe { Python::assume_attached() }))
 }
 
 /// Calls a hook. One that is written in C makes no Python frame, so that coming back for ever would end the stack: the
@@ -307,7 +322,7 @@ pub(crate) struct Slots {
     pub(crate) contains: Option<objobjproc>,
     pub(crate) length: Option<lenfunc>,
     /// For a sequence: what C code takes it by.
-    pub(crate) item: Option<ssizeargfunc>,
+    pub(crate) item: Option<(ssizeargfunc, ssizeobjargproc)>,
 }
 
 /// A raw method: its definition, with a docstring whose first line is the signature.
@@ -340,6 +355,14 @@ impl Method {
 /// Hangs raw methods on the class that users get. The interpreter calls a C method fast only on instances of the very
 /// class that its descriptor was made for, so the base class would not do.
 pub(crate) fn hang_methods(class: &Bound<'_, PyType>, methods: &'static [Method]) -> PyResult<()> {
+    // SAFETY: a heap type that Python made has the table, and so has its base, which is one of ours.
+    unsafe {
+        let (raw, base) = (class.as_type_ptr(), (*class.as_type_ptr()).tp_base);
+        // Python gave it slots that go by `__getitem__`, which would take what is still negative from the end once more.
+        let (ours, theirs) = ((*raw).tp_as_sequence, (*base).tp_as_sequence);
+        (*ours).sq_item = (*theirs).sq_item;
+        (*ours).sq_ass_item = (*theirs).sq_ass_item;
+    }
     for Method(definition) in methods {
         // SAFETY: the definition is static and is only read; its function has the type that its flags say.
         let (name, descriptor) = unsafe {
@@ -368,7 +391,7 @@ pub(crate) unsafe fn default_or_none(default: *mut PyObject) -> *mut PyObject {
 pub(crate) unsafe fn default_or_missing(key: *mut PyObject, default: *mut PyObject) -> Result<*mut PyObject, Error> {
     if default.is_null() {
         // SAFETY: the caller vouches for the key.
-        return Err(Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, key) })));
+        return Err(attached(|py| missing(unsafe { Bound::from_borrowed_ptr(py, key) })));
     }
     // SAFETY: the caller vouches for the default.
     Ok(unsafe { Object::from_borrowed(default) }.into_ptr())
@@ -398,8 +421,9 @@ pub(crate) fn hang(class: &Bound<'_, PyType>, slots: Slots) -> PyResult<()> {
             (*mapping).mp_length = Some(function);
             rewrap(class, "__len__", function as *mut c_void)?;
         }
-        if let Some(function) = slots.item {
-            (*sequence).sq_item = Some(function);
+        if let Some((item, assign)) = slots.item {
+            (*sequence).sq_item = Some(item);
+            (*sequence).sq_ass_item = Some(assign);
             (*sequence).sq_length = slots.length;
         }
     }

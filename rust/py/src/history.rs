@@ -2,11 +2,11 @@
 //! surface is in `python/ullage/_history.py`.
 
 use crate::error::{index, Error, Result};
-use crate::ffi::{door, hang, instance, Method, Slots};
+use crate::ffi::{attached, door, hang, instance, Method, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::lock::Shared;
 use crate::reclaim;
-use crate::value::Object;
+use crate::value::{gather, Object};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi::{self, PyObject, Py_ssize_t};
 use pyo3::prelude::*;
@@ -19,6 +19,8 @@ use std::sync::Mutex;
 use ullage_core::ring::{Cursor, Fallen};
 use ullage_core::{Refused, Ring, Tick};
 
+/// Items that fall off in one piece, between which others may run.
+const BATCH: usize = 256;
 const RANGE: &str = "HistoryRing index out of range";
 const MAX_LENGTH: &str = "HistoryRing already at its maximum size";
 
@@ -117,7 +119,7 @@ impl HistoryRing {
         self.tick()?;
         let ring = self.shared.lock();
         ring.open()?;
-        Ok((ring.range(0..ring.len()).map(Object::dup).collect(), ring.epoch()))
+        Ok((gather(ring.len(), ring.range(0..ring.len()).map(Object::dup))?, ring.epoch()))
     }
 
     /// Stands the items in an order that is made from their number, all under one lock.
@@ -126,6 +128,7 @@ impl HistoryRing {
         let mut ring = self.shared.lock();
         ring.open()?;
         if !ring.is_empty() {
+            ring.prepare()?;
             let order = order(ring.len());
             ring.permute(&order);
         }
@@ -312,6 +315,7 @@ impl HistoryRing {
         let removed = {
             let mut ring = self.shared.lock();
             ring.open()?;
+            ring.prepare()?;
             ring.remove_where(|position| position >= start && position < stop && (position - start) % step.max(1) == 0)
         };
         drop(removed);
@@ -323,7 +327,11 @@ impl HistoryRing {
         let removed = {
             let mut ring = self.shared.lock();
             let same = ring.get(position).is_some_and(|found| found.as_ptr() == item.as_ptr());
-            if same { ring.remove(position) } else { None }
+            if same {
+                ring.remove(position)
+            } else {
+                None
+            }
         };
         removed.is_some()
     }
@@ -347,7 +355,7 @@ impl HistoryRing {
         let items: Vec<_> = {
             let ring = self.shared.lock();
             ring.open().map_err(Error::from)?;
-            ring.packed().map(|(item, weight, end)| (item.dup(), weight, end)).collect()
+            gather(ring.len(), ring.packed().map(|(item, weight, end)| (item.dup(), weight, end)))?
         };
         let items = items.into_iter().map(|(item, weight, end)| (item.into_bound(py), weight, end.remaining(now)));
         PyList::new(py, items)
@@ -404,14 +412,22 @@ impl HistoryRing {
 
     #[setter(_maxlen)]
     fn set_maxlen(&self, maxlen: Option<usize>) -> Result<()> {
-        let mut fallen = Fallen::new();
-        {
-            let mut ring = self.shared.lock();
-            ring.open()?;
-            ring.set_maxlen(maxlen, &mut fallen);
+        // In pieces: a ring is made smaller when memory is short, which is no time to gather all that falls off.
+        loop {
+            let mut fallen = Fallen::new();
+            let done = {
+                let mut ring = self.shared.lock();
+                ring.open()?;
+                let step = ring.len().saturating_sub(BATCH);
+                let done = maxlen.is_none_or(|maxlen| maxlen >= step);
+                ring.set_maxlen(if done { maxlen } else { Some(step) }, &mut fallen);
+                done
+            };
+            self.release(fallen);
+            if done {
+                return Ok(());
+            }
         }
-        self.release(fallen);
-        Ok(())
     }
 
     #[getter(_max_weight)]
@@ -572,7 +588,7 @@ unsafe fn number(index: *mut PyObject) -> Result<isize> {
 
 #[cold]
 unsafe fn not_an_index(index: *mut PyObject) -> Error {
-    Python::attach(|py| {
+    attached(|py| {
         // SAFETY: passed on.
         let class = unsafe { Bound::from_borrowed_ptr(py, index) }.get_type();
         let name = class.name().map_or_else(|_| "?".into(), |name| name.to_string());
@@ -603,7 +619,11 @@ unsafe fn slice(ring: &HistoryRing, index: *mut PyObject) -> Result<*mut PyObjec
             }
             let filled = {
                 let items = ring.shared.lock();
-                items.open()?;
+                if let Err(refused) = items.open() {
+                    drop(items);
+                    ffi::Py_DECREF(list);
+                    return Err(refused.into());
+                }
                 // The ring may have changed while the list was made; then the slice means other items.
                 let unchanged = items.len() == len;
                 if unchanged && step == 1 {
@@ -612,7 +632,8 @@ unsafe fn slice(ring: &HistoryRing, index: *mut PyObject) -> Result<*mut PyObjec
                     }
                 } else if unchanged {
                     for i in 0..count {
-                        let item = items.get((from + i * step) as usize).map_or(null_mut(), |item| item.dup().into_ptr());
+                        let item =
+                            items.get((from + i * step) as usize).map_or(null_mut(), |item| item.dup().into_ptr());
                         ffi::PyList_SET_ITEM(list, i, item);
                     }
                 }
@@ -635,31 +656,37 @@ unsafe extern "C" fn assign(slf: *mut PyObject, index: *mut PyObject, value: *mu
             if ffi::PySlice_Check(index) != 0 {
                 return assign_slice(slf, index, value);
             }
-            let index = number(index)?;
-            ring.tick()?;
-            if value.is_null() {
-                let removed = {
-                    let mut items = ring.shared.lock();
-                    items.open()?;
-                    HistoryRing::position(items.len(), index).and_then(|position| items.remove(position))
-                };
-                return removed.map(|_| 0).ok_or_else(|| self::index(RANGE));
-            }
-            let item = Object::from_borrowed(value);
-            ring.note_collectable(&item);
-            let weight = ring.weigh(&item)?;
-            let mut fallen = Fallen::new();
-            let replaced = {
-                let mut items = ring.shared.lock();
-                items.open()?;
-                HistoryRing::position(items.len(), index)
-                    .map(|position| items.replace(position, item, weight, &mut fallen))
-            };
-            ring.release(fallen);
-            drop(settle(replaced.ok_or_else(|| self::index(RANGE))?)?);
-            Ok(0)
+            assign_at(ring, number(index)?, value)
         }
     })
+}
+
+/// `ring[index] = value`, or a deletion if there is none.
+unsafe fn assign_at(ring: &HistoryRing, index: isize, value: *mut PyObject) -> Result<c_int> {
+    // SAFETY: the caller passes a value that is null or valid.
+    unsafe {
+        ring.tick()?;
+        if value.is_null() {
+            let removed = {
+                let mut items = ring.shared.lock();
+                items.open()?;
+                HistoryRing::position(items.len(), index).and_then(|position| items.remove(position))
+            };
+            return removed.map(|_| 0).ok_or_else(|| self::index(RANGE));
+        }
+        let item = Object::from_borrowed(value);
+        ring.note_collectable(&item);
+        let weight = ring.weigh(&item)?;
+        let mut fallen = Fallen::new();
+        let replaced = {
+            let mut items = ring.shared.lock();
+            items.open()?;
+            HistoryRing::position(items.len(), index).map(|position| items.replace(position, item, weight, &mut fallen))
+        };
+        ring.release(fallen);
+        drop(settle(replaced.ok_or_else(|| self::index(RANGE))?)?);
+        Ok(0)
+    }
 }
 
 /// `PySequence_GetItem`: what C code takes a sequence by. The length has been added to a negative index already.
@@ -673,10 +700,21 @@ unsafe extern "C" fn item(slf: *mut PyObject, index: Py_ssize_t) -> *mut PyObjec
     })
 }
 
+/// `PySequence_SetItem` and `PySequence_DelItem`, as [`item`].
+unsafe extern "C" fn assign_item(slf: *mut PyObject, index: Py_ssize_t, value: *mut PyObject) -> c_int {
+    door(-1, || {
+        if index < 0 {
+            return Err(self::index(RANGE));
+        }
+        // SAFETY: as for `subscript`.
+        unsafe { assign_at(instance::<HistoryRing>(slf), index, value) }
+    })
+}
+
 /// Slices are assigned and deleted by Python code, which reads like a list's documentation.
 #[cold]
 unsafe fn assign_slice(slf: *mut PyObject, index: *mut PyObject, value: *mut PyObject) -> Result<c_int> {
-    Python::attach(|py| {
+    attached(|py| {
         // SAFETY: arguments of the slot.
         let (ring, index) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, index)) };
         // SAFETY: a value that is not null is valid.
@@ -715,7 +753,7 @@ pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
         subscript: Some(subscript),
         assign: Some(assign),
         length: Some(length),
-        item: Some(item),
+        item: Some((item, assign_item)),
         ..Slots::default()
     };
     hang(&py.get_type::<HistoryRing>(), slots)

@@ -1,13 +1,13 @@
 //! Hooks: the callables that a container was given, and the clock it goes by.
 
 use crate::error::Result;
-use crate::ffi;
+use crate::ffi::{self, attached};
 use crate::value::Object;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
-use std::sync::atomic::{AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use ullage_core::Tick;
 
@@ -27,6 +27,8 @@ pub(crate) struct Hooks {
     callables: Mutex<Callables>,
     /// What fell off a ring and its hook has not been told of yet.
     queue: Mutex<Vec<Object>>,
+    /// The process that delivers, or did last.
+    deliverer: AtomicU32,
     /// Exceptions raised by the exit hook.
     pub(crate) errors: AtomicU64,
 }
@@ -41,9 +43,13 @@ const DELIVERING: u8 = 16;
 static MONOTONIC_ORIGIN: LazyLock<f64> = LazyLock::new(|| {
     let elapsed = monotonic().0 as f64 / 1e9;
     let read = |py: Python<'_>| py.import("time")?.getattr("monotonic")?.call0()?.extract::<f64>();
-    let origin = Python::attach(|py| read(py).unwrap_or(0.0)) - elapsed;
+    let origin = attached(|py| read(py).unwrap_or(0.0)) - elapsed;
     // On Unix the two are one clock; what is left is the time between the two readings.
-    if cfg!(unix) && origin.abs() < 1.0 { 0.0 } else { origin }
+    if cfg!(unix) && origin.abs() < 1.0 {
+        0.0
+    } else {
+        origin
+    }
 });
 
 impl Hooks {
@@ -52,6 +58,7 @@ impl Hooks {
             flags: AtomicU8::new(0),
             callables: Mutex::default(),
             queue: Mutex::default(),
+            deliverer: AtomicU32::new(std::process::id()),
             errors: AtomicU64::new(0),
         }
     }
@@ -107,6 +114,10 @@ impl Hooks {
 
     /// Holds the right to deliver to the exit hook; None if somebody does so already, as when the hook comes back here.
     pub(crate) fn deliver(&self) -> Option<Delivery<'_>> {
+        // In a child that was forked while somebody delivered, that somebody is not there any more.
+        if self.deliverer.swap(std::process::id(), Relaxed) != std::process::id() {
+            self.flags.fetch_and(!DELIVERING, Relaxed);
+        }
         let before = self.flags.fetch_or(DELIVERING, Relaxed);
         (before & DELIVERING == 0).then(|| Delivery(self))
     }
@@ -123,7 +134,7 @@ impl Hooks {
 
     #[cold]
     fn ask_timer(&self) -> Result<Tick> {
-        Python::attach(|py| self.ask_timer_of(py))
+        attached(|py| self.ask_timer_of(py))
     }
 
     fn ask_timer_of(&self, py: Python<'_>) -> Result<Tick> {
@@ -168,7 +179,7 @@ impl Hooks {
 
     #[cold]
     fn ask_weigher(&self, arguments: impl FnOnce(&Bound<'_, PyAny>) -> PyResult<Py<PyAny>>) -> Result<u64> {
-        Python::attach(|py| {
+        attached(|py| {
             let Some(weigher) = self.weigher() else { return Ok(1) };
             let weigher = weigher.into_bound(py);
             Ok(ffi::nested(py, || read_weight(arguments(&weigher)?.bind(py)))?)

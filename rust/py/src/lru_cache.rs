@@ -2,12 +2,12 @@
 //! is in `python/ullage/_lru.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{self, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{self, attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
 use crate::lock::Shared;
 use crate::reclaim;
-use crate::value::Object;
+use crate::value::{gather, Object};
 use crate::walk::{Kind, Walk};
 use pyo3::ffi::{PyObject, Py_ssize_t};
 use pyo3::prelude::*;
@@ -17,6 +17,9 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use ullage_core::{Cause, Lru, New, Removed, Tick};
+
+/// Entries that are moved out in one piece, between which others may run.
+const BATCH: usize = 256;
 
 /// What `ullage.LRUCache` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
@@ -102,9 +105,25 @@ impl LRUCache {
     #[inline]
     fn len(&self) -> Result<usize> {
         let now = self.hooks.now()?;
+        if now != Tick(0) {
+            return self.len_of_timed(now);
+        }
         let lru = self.shared.lock();
         lru.open()?;
         Ok(lru.len(now))
+    }
+
+    /// Moves out what is due first, within a budget, so that it need not be counted each time.
+    fn len_of_timed(&self, now: Tick) -> Result<usize> {
+        let mut removed = Removed::new();
+        let len = {
+            let mut lru = self.shared.lock();
+            lru.open()?;
+            lru.expire(now, BATCH, &mut removed);
+            lru.len(now)
+        };
+        reclaim::release(&self.hooks, removed);
+        Ok(len)
     }
 
     /// Drops what a cleared map held, after telling the hook.
@@ -120,10 +139,11 @@ impl LRUCache {
         let lru = self.shared.lock();
         lru.open()?;
         let dup = |(key, value, at): (&Object, &Object, Tick)| (key.dup(), value.dup(), at);
-        Ok(match newest_first {
-            true => lru.iter_back(now).take(n).map(dup).collect(),
-            false => lru.iter(now).take(n).map(dup).collect(),
-        })
+        let most = n.min(lru.len(now));
+        match newest_first {
+            true => gather(most, lru.iter_back(now).take(n).map(dup)),
+            false => gather(most, lru.iter(now).take(n).map(dup)),
+        }
     }
 
     fn pairs<'py>(&self, py: Python<'py>, n: usize, newest_first: bool) -> PyResult<Bound<'py, PyList>> {
@@ -214,10 +234,9 @@ impl LRUCache {
     fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Option<Py<PyAny>>> {
         let key = self::key(key)?;
         let now = self.hooks.now()?;
-        let found = self.shared.ask(&key, |lru, probe| {
-            Ok(lru.peek(key.hash, probe, now)?.map(|(value, _)| value.dup()))
-        })?;
-        Ok(Python::attach(|py| found.map(|value| value.into_bound(py).unbind())).or(default))
+        let found =
+            self.shared.ask(&key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.map(|(value, _)| value.dup())))?;
+        Ok(attached(|py| found.map(|value| value.into_bound(py).unbind())).or(default))
     }
 
     /// Nanoseconds left to live, None for ever.
@@ -242,11 +261,14 @@ impl LRUCache {
         let entries: Vec<_> = {
             let lru = self.shared.lock();
             lru.open().map_err(Error::from)?;
-            lru.packed(now).map(|(key, value, weight, end)| (key.dup(), value.dup(), weight, end)).collect()
+            gather(
+                lru.len(now),
+                lru.packed(now).map(|(key, value, weight, end)| (key.dup(), value.dup(), weight, end)),
+            )?
         };
-        let entries = entries.into_iter().map(|(key, value, weight, end)| {
-            (key.into_bound(py), value.into_bound(py), weight, end.remaining(now))
-        });
+        let entries = entries
+            .into_iter()
+            .map(|(key, value, weight, end)| (key.into_bound(py), value.into_bound(py), weight, end.remaining(now)));
         PyList::new(py, entries)
     }
 
@@ -306,12 +328,18 @@ impl LRUCache {
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
         let key = self::key(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
+        if self.contains(&key)? {
+            // A default that is not stored is not weighed either.
+            if let Some(value) = self.find(&key)? {
+                return Ok(value.into_bound(py).unbind());
+            }
+        }
         let mut new = self.weigh(&key, Object::new(&default), None)?;
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
-        let found = self.shared.ask(&key, |lru, probe| {
-            Ok(lru.put_if_absent(probe, &mut new, now, &mut removed)?.map(Object::dup))
-        });
+        let found = self
+            .shared
+            .ask(&key, |lru, probe| Ok(lru.put_if_absent(probe, &mut new, now, &mut removed)?.map(Object::dup)));
         reclaim::release(&self.hooks, removed);
         Ok(found?.map_or(default, |value| value.into_bound(py)).unbind())
     }
@@ -362,11 +390,11 @@ impl LRUCache {
             let done = {
                 let mut lru = self.shared.lock();
                 lru.open()?;
-                lru.expire(now, 256, &mut removed)
+                lru.expire(now, BATCH, &mut removed)
             };
             total += done;
             reclaim::release(&self.hooks, removed);
-            if done < 256 {
+            if done < BATCH {
                 return Ok(total);
             }
         }
@@ -400,14 +428,23 @@ impl LRUCache {
     #[setter(_bound)]
     fn set_bound(&self, bound: Option<u64>) -> Result<()> {
         let now = self.hooks.now()?;
-        let mut removed = Removed::new();
-        {
-            let mut lru = self.shared.lock();
-            lru.open()?;
-            lru.set_bound(bound, now, &mut removed);
+        // In pieces: a cache is made smaller when memory is short, which is no time to gather all that leaves.
+        loop {
+            let mut removed = Removed::new();
+            let done = {
+                let mut lru = self.shared.lock();
+                lru.open()?;
+                let weight = lru.weight();
+                let step = weight.saturating_sub((BATCH as u64).max(weight / 64));
+                let done = bound.is_none_or(|bound| bound >= step);
+                lru.set_bound(if done { bound } else { Some(step) }, now, &mut removed);
+                done
+            };
+            reclaim::release(&self.hooks, removed);
+            if done {
+                return Ok(());
+            }
         }
-        reclaim::release(&self.hooks, removed);
-        Ok(())
     }
 
     /// The total weight of the entries, or their number where there is no weigher.
@@ -495,7 +532,7 @@ unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mu
 /// `__missing__` of a subclass, else `KeyError`.
 #[cold]
 unsafe fn call_missing(slf: *mut PyObject, object: *mut PyObject) -> Result<*mut PyObject> {
-    Python::attach(|py| {
+    attached(|py| {
         // SAFETY: both are valid arguments of the slot.
         let (slf, key) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, object)) };
         match ffi::lookup_special(&slf, pyo3::intern!(py, "__missing__")) {
@@ -513,7 +550,7 @@ unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *m
             return match cache.take(&key)? {
                 Some(_) => Ok(0),
                 // SAFETY: the key is valid.
-                None => Err(Python::attach(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))),
+                None => Err(attached(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))),
             };
         }
         // SAFETY: the value is valid.

@@ -1,6 +1,6 @@
 //! The only place where what left a container is dropped: after its hook was called, and with no lock held.
 
-use crate::ffi;
+use crate::ffi::{self, attached};
 use crate::hooks::Hooks;
 use crate::names::Names;
 use crate::value::Object;
@@ -19,7 +19,7 @@ pub(crate) fn release(hooks: &Hooks, removed: Removed<Object, Object>) {
 /// As [`release`], one entry at a time: what is dropped is never more than what was told.
 #[cold]
 pub(crate) fn tell(hooks: &Hooks, removed: impl Iterator<Item = (Object, Object, Cause)>) {
-    Python::attach(|py| {
+    attached(|py| {
         for (key, value, cause) in removed {
             let Some(hook) = hooks.on_exit() else { continue };
             let arguments = (key.bind(py), value.bind(py), cause_object(py, cause));
@@ -39,7 +39,7 @@ pub(crate) fn tell_fallen(hooks: &Hooks, fallen: impl Iterator<Item = Object>) {
             return;
         }
         let Some(_delivery) = hooks.deliver() else { return };
-        Python::attach(|py| {
+        attached(|py| {
             let items: Vec<_> = hooks.take_queue().into_iter().map(|item| item.into_bound(py)).collect();
             match hooks.on_exit() {
                 Some(hook) if !items.is_empty() => call(py, hooks, &hook, |hook| hook.call1((items,)).map(drop)),

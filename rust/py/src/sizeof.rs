@@ -6,7 +6,7 @@ use crate::transfer::TransferMap;
 use crate::value::Object;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyFrame, PyTuple};
 use std::collections::HashSet;
 use std::ffi::{c_int, c_void, CStr};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -46,22 +46,26 @@ impl Tour {
     unsafe fn meet(&mut self, object: *mut PyObject) {
         // SAFETY: the caller passes a valid object; layouts are read of exact types only.
         unsafe {
-            if self.left == 0 || is_shared(object) {
-                return;
-            }
-            // Something with one reference cannot be met twice.
-            if ffi::Py_REFCNT(object) > 1 && !self.met.insert(object as usize) {
-                return;
-            }
-            self.left -= 1;
+            // Something with one reference is not met twice by way of references.
+            let once = ffi::Py_REFCNT(object) == 1;
             match leaf_size(object) {
-                Some(size) => {
+                Some(size) if once && self.left > 0 => {
+                    self.left -= 1;
                     self.total = self.total.saturating_add(size);
-                    if ffi::Py_REFCNT(object) > 1 {
-                        self.objects.push(Object::from_borrowed(object));
-                    }
                 }
-                None => self.objects.push(Object::from_borrowed(object)),
+                _ => self.meet_again(object),
+            }
+        }
+    }
+
+    /// As [`meet`](Self::meet), for what may be met in more than one way.
+    unsafe fn meet_again(&mut self, object: *mut PyObject) {
+        // SAFETY: as above.
+        unsafe {
+            if self.left > 0 && !is_shared(object) && self.met.insert(object as usize) {
+                self.left -= 1;
+                self.total = self.total.saturating_add(leaf_size(object).unwrap_or(0));
+                self.objects.push(Object::from_borrowed(object));
             }
         }
     }
@@ -77,14 +81,20 @@ impl Tour {
         if let Ok(map) = object.cast::<TransferMap>() {
             return map.get().visit(|object| self.meet_held(object));
         }
+        // The frame of a generator refers to the module around it, which is not its own (before 3.11).
+        if object.is_exact_instance_of::<PyFrame>() {
+            for around in ["f_globals", "f_builtins", "f_back"] {
+                self.met.extend(object.getattr(around).ok().map(|around| around.as_ptr() as usize));
+            }
+        }
         // SAFETY: a collectable type has `tp_traverse`, which visits and does nothing else; nothing else runs here.
         unsafe {
             let raw = object.as_ptr();
             if ffi::PyDict_Check(raw) != 0 {
-                // The collector is not shown the keys of a dict of strings.
+                // The collector is not shown the keys of a dict of strings; those of others, it is.
                 let (mut position, mut key, mut value) = (0, null_mut(), null_mut());
                 while ffi::PyDict_Next(raw, &mut position, &mut key, &mut value) != 0 {
-                    self.meet(key);
+                    self.meet_again(key);
                 }
             }
             if ffi::PyObject_IS_GC(raw) != 0 {
@@ -96,8 +106,7 @@ impl Tour {
     }
 
     fn meet_held(&mut self, object: &Object) {
-        // SAFETY: a container holds valid objects; it is not one of ours that has a single reference, and if it has, it
-        // is met once.
+        // SAFETY: a container holds valid objects.
         unsafe { self.meet(object.as_ptr()) }
     }
 }

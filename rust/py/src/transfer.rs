@@ -2,13 +2,13 @@
 //! mapping's surface is in `python/ullage/_transfer.py`.
 
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
 use crate::lock::Shared;
 use crate::names::Names;
 use crate::reclaim;
-use crate::value::Object;
+use crate::value::{gather, Object};
 use crate::walk::{Kind, Walk};
 use pyo3::ffi::{PyObject, Py_ssize_t};
 use pyo3::prelude::*;
@@ -55,18 +55,22 @@ impl TransferMap {
     #[cold]
     fn report(&self, now: Tick) {
         let Some(_delivery) = self.hooks.deliver() else { return };
-        let mut left = self.shared.lock().waiting(now);
-        while left > 0 {
-            let batch = self.hand_over(now, left.min(BATCH));
+        let mut back = Vec::new();
+        loop {
+            let batch = self.hand_over(now, BATCH);
             if batch.is_empty() {
-                return;
+                break;
             }
-            left -= batch.len();
-            Python::attach(|py| self.report_batch(py, batch));
+            attached(|py| self.report_batch(py, batch, &mut back));
+        }
+        // Only now, or it would be handed over again at once.
+        for (key, handle) in back {
+            let refused = self.shared.lock().put_back(key, handle);
+            drop(refused);
         }
     }
 
-    fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>) {
+    fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>, back: &mut Vec<(Object, Object)>) {
         let Some(callback) = self.hooks.on_exit() else { return };
         reclaim::call(py, &self.hooks, &callback, |callback| {
             let pairs = batch.iter().map(|(key, handle)| (key.bind(py), handle.bind(py)));
@@ -77,11 +81,13 @@ impl TransferMap {
                     let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
                     return Err(pyo3::exceptions::PyTypeError::new_err(text));
                 }
-                for (key, handle) in batch {
+                for entry in batch {
                     // What cannot be kept must not take what comes after it along.
-                    if let Err(error) = self.keep_if_asked(&kept, key, handle) {
+                    let mut entry = Some(entry);
+                    if let Err(error) = self.keep_if_asked(&kept, &mut entry) {
                         self.hooks.errors.fetch_add(1, Relaxed);
                         PyErr::from(error).write_unraisable(py, Some(callback));
+                        back.extend(entry);
                     }
                 }
             }
@@ -90,21 +96,14 @@ impl TransferMap {
     }
 
     /// Keeps an entry if the callback's answer names it. One that cannot be put in its place, or whose lifetime cannot
-    /// be read, is handed over again: a handle that may still be in use is never lost.
-    fn keep_if_asked(&self, kept: &Bound<'_, PyAny>, key: Object, handle: Object) -> Result<()> {
-        let py = kept.py();
-        let asked = match kept.contains(key.bind(py)) {
-            Ok(false) => return Ok(()),
-            Ok(true) => kept.get_item(key.bind(py)).map_err(Error::from),
-            Err(error) => Err(error.into()),
-        };
-        let mut pair = Some((key, handle));
-        let outcome = asked.and_then(|ttl| self.keep(&ttl, &mut pair));
-        if let Some((key, handle)) = pair {
-            let refused = self.shared.lock().put_back(key, handle);
-            drop(refused);
+    /// be read, is left with the caller: a handle that may still be in use is never lost.
+    fn keep_if_asked(&self, kept: &Bound<'_, PyAny>, entry: &mut Option<(Object, Object)>) -> Result<()> {
+        let Some((key, _)) = &*entry else { return Ok(()) };
+        let key = key.bind(kept.py());
+        if kept.contains(&key)? {
+            self.keep(&kept.get_item(key)?, entry)?;
         }
-        outcome
+        Ok(())
     }
 
     fn keep(&self, ttl: &Bound<'_, PyAny>, pair: &mut Option<(Object, Object)>) -> Result<()> {
@@ -144,8 +143,7 @@ impl TransferMap {
         self.note_collectable(&object, &handle);
         let mut pair = Some((object, handle));
         let mut leaving = Leaving::new();
-        let begun =
-            self.shared.ask(key, |map, probe| map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving));
+        let begun = self.shared.ask(key, |map, probe| map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving));
         drop(leaving);
         begun
     }
@@ -162,9 +160,7 @@ impl TransferMap {
     #[inline]
     fn find(&self, key: &Key) -> Result<Option<(Object, Tick)>> {
         let now = self.tick()?;
-        self.shared.ask(key, |map, probe| {
-            Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at)))
-        })
+        self.shared.ask(key, |map, probe| Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at))))
     }
 
     /// A completion that came before its beginning.
@@ -189,7 +185,11 @@ impl TransferMap {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        TransferMap { shared: Shared::behind(Expiring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        TransferMap {
+            shared: Shared::behind(Expiring::new()),
+            hooks: Hooks::new(),
+            collectable: AtomicBool::new(false),
+        }
     }
 
     /// Opens the map. Times in nanoseconds.
@@ -365,7 +365,7 @@ impl TransferMap {
         let entries: Vec<_> = {
             let map = self.shared.lock();
             map.open().map_err(Error::from)?;
-            map.iter(now).map(|(key, handle, at)| (key.dup(), handle.dup(), at.remaining(now))).collect()
+            gather(map.len(now), map.iter(now).map(|(key, handle, at)| (key.dup(), handle.dup(), at.remaining(now))))?
         };
         PyList::new(py, entries.into_iter().map(|(key, handle, at)| (key.into_bound(py), handle.into_bound(py), at)))
     }
@@ -497,9 +497,9 @@ impl Claim {
         let map = self.map.get();
         let key = self::key(self.key.bind(py))?;
         let now = map.tick()?;
-        let claimed = map.shared.ask(&key, |map, probe| {
-            Ok(map.claim(key.hash, probe, now)?.map(|(handle, id)| (handle.dup(), id)))
-        })?;
+        let claimed = map
+            .shared
+            .ask(&key, |map, probe| Ok(map.claim(key.hash, probe, now)?.map(|(handle, id)| (handle.dup(), id))))?;
         let (handle, id) = claimed.ok_or_else(|| missing(self.key.bind(py).clone()))?;
         self.held.lock().expect("nothing panics while it is held").push(id);
         Ok(handle.into_bound(py).unbind())
@@ -591,9 +591,16 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
         // SAFETY: as for `subscript`.
         let map = unsafe { instance::<TransferMap>(slf) };
         let now = map.tick()?;
-        let transfers = map.shared.lock();
-        transfers.open()?;
-        Ok(transfers.len(now) as Py_ssize_t)
+        let mut leaving = Leaving::new();
+        let len = {
+            let mut transfers = map.shared.lock();
+            transfers.open()?;
+            // What is due is moved first, within a budget, so that it need not be counted each time.
+            transfers.expire(now, BATCH, &mut leaving);
+            transfers.len(now)
+        };
+        drop(leaving);
+        Ok(len as Py_ssize_t)
     })
 }
 
@@ -607,8 +614,7 @@ unsafe extern "C" fn begin(
 ) -> *mut PyObject {
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [key, handle, ttl] =
-            unsafe { BEGIN.read(args, nargs, kwnames)? };
+        let [key, handle, ttl] = unsafe { BEGIN.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let ttl = if ttl.is_null() { None } else { unsafe { nanoseconds(ttl)? } };
         // SAFETY: as above.
@@ -623,7 +629,7 @@ unsafe extern "C" fn begin(
 /// A lifetime as users write it. None is the map's own.
 #[cold]
 unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
-    Python::attach(|py| {
+    attached(|py| {
         // SAFETY: an argument of the call.
         let ttl = unsafe { Bound::from_borrowed_ptr(py, ttl) };
         if ttl.is_none() {
@@ -643,8 +649,7 @@ unsafe extern "C" fn complete(
 ) -> *mut PyObject {
     door(null_mut(), || {
         // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [object, default] =
-            unsafe { COMPLETE.read(args, nargs, kwnames)? };
+        let [object, default] = unsafe { COMPLETE.read(args, nargs, kwnames)? };
         // SAFETY: as above.
         let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
         match map.end(&key, End::Completed)? {

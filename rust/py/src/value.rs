@@ -1,8 +1,10 @@
 //! Object: a strong reference that the core can hold without Python.
 
+use crate::error::Result;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use std::ptr::NonNull;
+use ullage_core::Refused;
 
 /// One strong reference to a Python object. Moving it is free and needs no interpreter; dropping it is foreign code
 /// (a finalizer may run), so that happens attached and unlocked, and nowhere but in `reclaim.rs` on purpose.
@@ -88,4 +90,12 @@ impl Drop for Object {
             ffi::Py_DECREF(self.as_ptr());
         }
     }
+}
+
+/// Gathers `most` things or fewer into a vector, without memory for which this is an error and not the end.
+pub(crate) fn gather<T>(most: usize, things: impl Iterator<Item = T>) -> Result<Vec<T>> {
+    let mut gathered = Vec::new();
+    gathered.try_reserve_exact(most).map_err(Refused::from)?;
+    gathered.extend(things.take(most));
+    Ok(gathered)
 }
