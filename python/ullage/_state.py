@@ -63,8 +63,8 @@ class Portable:
             # A subclass says itself how it is pickled.
             return self.__reduce__()
         trials = _trials.__dict__.setdefault("of", set())
-        if id(self) in trials:
-            # One of our hooks is on trial and leads back here; what that pickle holds does not matter.
+        if trials:
+            # A hook is on trial and leads here; what that pickle holds does not matter.
             return _blank, (type(self),)
         trials.add(id(self))
         try:

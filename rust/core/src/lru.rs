@@ -258,6 +258,10 @@ impl<K, V> Lru<K, V> {
     ) -> Result<(), Refused> {
         let found = self.table.find(new.hash, probe)?;
         self.open()?;
+        if self.weights.is_none() {
+            // Whatever it was weighed for: the map may have been configured anew since.
+            new.weight = 1;
+        }
         // Without a bound the total is still a number: it may not pass its end.
         let others = self.weight - found.map_or(0, |token| self.weight_of(token));
         if new.weight > self.bound || self.bound == u64::MAX && new.weight > u64::MAX - others {
@@ -308,7 +312,7 @@ impl<K, V> Lru<K, V> {
         self.order.push_last(&mut self.table.slab, token);
         self.weight += new.weight;
         self.stats.insertions += 1;
-        self.epoch += 1;
+        self.change();
         Ok(())
     }
 
@@ -349,6 +353,13 @@ impl<K, V> Lru<K, V> {
         Ok(())
     }
 
+    /// Notes that an entry came or went: no walk that runs can go on.
+    #[inline(always)]
+    fn change(&mut self) {
+        self.epoch += 1;
+        self.order.end_walks();
+    }
+
     /// Lets entries leave, expired ones first, until `weight` more fits.
     #[inline(always)]
     fn make_room(&mut self, weight: u64, now: Tick, removed: &mut Removed<K, V>) {
@@ -377,7 +388,7 @@ impl<K, V> Lru<K, V> {
             self.stats.evicted_weight += weight;
         }
         if cause != Cause::Expired {
-            self.epoch += 1;
+            self.change();
         }
         self.table.remove(token)
     }
@@ -431,7 +442,7 @@ impl<K, V> Lru<K, V> {
 
     /// Empties the map in O(1); what it held is dropped by the caller.
     pub fn clear(&mut self) -> Cleared<K, V> {
-        self.epoch += 1;
+        self.change();
         self.weight = 0;
         self.stats.count(Cause::Explicit, self.order.len() as u64);
         if let Some(weights) = &mut self.weights {

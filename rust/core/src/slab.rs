@@ -313,6 +313,14 @@ impl Order {
         self.walks.retain(|walk| walk.id != id);
     }
 
+    /// Forgets all walks.
+    #[inline(always)]
+    pub fn end_walks(&mut self) {
+        if !self.walks.is_empty() {
+            self.walks.clear();
+        }
+    }
+
     #[cold]
     fn remember_rest<T>(&mut self, slab: &Slab<T>) {
         for walk in self.walks.iter_mut().filter(|walk| walk.rest.is_none()) {

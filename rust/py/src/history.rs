@@ -80,12 +80,12 @@ impl HistoryRing {
         self.note_collectable(&item);
         // The common ring, bounded by length alone, full: one item in, one out.
         let turned = self.shared.lock().turn(item);
-        let item = match turned {
-            Ok(oldest) if !self.hooks.has_exit() => return Ok(drop(oldest)),
-            Ok(oldest) => return Ok(reclaim::tell_fallen(&self.hooks, std::iter::once(oldest))),
-            Err(item) => item,
-        };
-        self.push_bounded(item)
+        match turned {
+            Ok(oldest) if self.hooks.has_exit() => reclaim::tell_fallen(&self.hooks, std::iter::once(oldest)),
+            Ok(oldest) => drop(oldest),
+            Err(item) => return self.push_bounded(item),
+        }
+        Ok(())
     }
 
     fn push_bounded(&self, item: Object) -> Result<()> {
@@ -294,12 +294,20 @@ impl HistoryRing {
 
     /// Replaces the items at `start`, `start + step`, ...: as many as there are new ones.
     fn _assign(&self, start: isize, step: isize, items: &Bound<'_, PyAny>) -> PyResult<()> {
-        for (i, (item, weight)) in self.weighed(items)?.into_iter().enumerate() {
-            let position = start + i as isize * step;
+        let weighed = self.weighed(items)?;
+        let before = self.shared.lock().dropped();
+        for (i, (item, weight)) in weighed.into_iter().enumerate() {
             let mut fallen = Fallen::new();
             let old = {
                 let mut ring = self.shared.lock();
-                match Self::position(ring.len(), position) {
+                let place = start + i as isize * step;
+                // What fell off for the heavier ones before has moved those behind it.
+                let moved = if place < ring.keep_first() as isize { 0 } else { (ring.dropped() - before) as isize };
+                if moved > 0 && place - moved < ring.keep_first() as isize {
+                    // This one has fallen off itself.
+                    continue;
+                }
+                match usize::try_from(place - moved).ok().filter(|&position| position < ring.len()) {
                     Some(position) => ring.replace(position, item, weight, &mut fallen),
                     None => break,
                 }
@@ -344,7 +352,7 @@ impl HistoryRing {
     /// Moves the last `n` items to the front, or, if `n` is negative, the first ones to the end.
     fn _rotate(&self, n: isize) -> Result<()> {
         self.rearrange(|len| {
-            let first = (-n).rem_euclid(len as isize) as usize;
+            let first = len - n.rem_euclid(len as isize) as usize;
             (first..len).chain(0..first).collect()
         })
     }
@@ -510,6 +518,7 @@ impl HistoryRing {
     fn __clear__(&self) {
         let cleared = self.shared.lock().clear();
         drop(cleared);
+        drop(self.hooks.take_queue());
         drop(self.hooks.set(Callables::default(), false));
     }
 }

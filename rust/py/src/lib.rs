@@ -39,8 +39,10 @@ mod _core {
             crate::lru_cache::METHODS
         } else if class.is_subclass_of::<TransferMap>()? {
             crate::transfer::METHODS
-        } else {
+        } else if class.is_subclass_of::<HistoryRing>()? {
             crate::history::METHODS
+        } else {
+            return Err(pyo3::exceptions::PyTypeError::new_err("a subclass of a container is wanted"));
         };
         crate::ffi::hang_methods(class, methods)?;
         Ok(class.clone())

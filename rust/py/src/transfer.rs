@@ -56,12 +56,14 @@ impl TransferMap {
     fn report(&self, now: Tick) {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
-        loop {
-            let batch = self.hand_over(now, BATCH);
-            if batch.is_empty() {
-                break;
-            }
+        let mut batch = self.hand_over(now, BATCH);
+        // Counted only where there is something, and once: what is kept in a full map waits again at once.
+        let mut left = if batch.is_empty() { 0 } else { self.shared.lock().waiting(now) };
+        while !batch.is_empty() {
+            let next = left.min(BATCH);
+            left -= next;
             attached(|py| self.report_batch(py, batch, &mut back));
+            batch = self.hand_over(now, next);
         }
         // Only now, or it would be handed over again at once.
         for (key, handle) in back {
