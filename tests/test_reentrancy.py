@@ -535,8 +535,8 @@ def test_a_hundred_thousand_nested_are_freed(wrap):
             ring.append(nested(9_000))
             ring.clear()
 
-        # A thread has a smaller stack than the main one. From 3.13 on deallocation nests 10,000 deep on any stack, which
-        # takes a megabyte or two, of whatever is nested.
+        # A thread has a smaller stack than the main one. From 3.13 on deallocation nests 10,000 deep on any stack,
+        # which takes a megabyte or two, of whatever is nested.
         threading.stack_size((8 if sys.version_info >= (3, 13) else 1) << 20)
         thread = threading.Thread(target=play)
         thread.start()

@@ -328,7 +328,7 @@ impl LRUCache {
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
         let key = self::key(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
-        if self.contains(&key)? {
+        if self.hooks.is_weighed() && self.contains(&key)? {
             // A default that is not stored is not weighed either.
             if let Some(value) = self.find(&key)? {
                 return Ok(value.into_bound(py).unbind());
