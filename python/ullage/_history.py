@@ -31,7 +31,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     iterable: items to begin with.
     weigher: `weigher(item) -> int >= 0`, called once an item; `max_weight` bounds the sum.
     max_bytes: in place of these two: bytes, `"512 MiB"`, `"2GB"`, or `"5%"` of the memory that may be used.
-    keep_first: the first `keep_first` items never fall off: a system prompt.
+    keep_first: the first `keep_first` items never fall off: a system prompt. A full ring's `append` is O(keep_first).
     ttl: seconds after which an item falls off, or a `timedelta`; None for never.
     on_drop: `on_drop(items)`, called after items have fallen off, in order, each once, with nothing locked.
     timer: a clock in seconds, `time.monotonic` by default.
