@@ -645,6 +645,8 @@ LIST_CALLS: dict[str, Callable[[Any, Any], object]] = {
 @each_value
 @pytest.mark.parametrize("call", LIST_CALLS)
 def test_a_ring_refuses_what_a_list_refuses(call: str, value: Any) -> None:
+    if call == "index" and sys.version_info < (3, 11) and value is VALUES["raising __repr__"]:
+        pytest.skip("list.index of 3.10 asks for the repr of what it does not find; ours and later ones do not")
     ring, plain = HistoryRing(20, ["a", "b", "c"]), ["a", "b", "c"]
     got: list[Any] = []
     outcomes = [raised(lambda box=box: got.append(LIST_CALLS[call](box, value))) for box in (ring, plain)]
