@@ -215,7 +215,7 @@ impl LRUCache {
         Ok(())
     }
 
-    // The doors. These bodies stand for the slots' names; `doors()` puts raw functions in their place.
+    // The doors. These bodies stand for the slots' names; `slots()` puts raw functions in their place.
 
     fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
     fn __setitem__(&self, _key: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
