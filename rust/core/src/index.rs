@@ -55,12 +55,8 @@ impl Index {
     /// The first item with this hash that `is` the one. `is` runs under the lock: no foreign code in it (law 1).
     #[inline(always)]
     pub fn find<T>(&self, slab: &Slab<T>, hash: u32, mut is: impl FnMut(Token) -> bool) -> Option<Token> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut raw = self.heads[self.bucket(hash) as usize];
-        while raw != NIL {
-            let node = slab.node(raw);
+        let mut raw = *self.heads.get(self.bucket(hash) as usize)?;
+        while let Some(node) = slab.at(raw) {
             if node.hash == hash && is(Token(raw)) {
                 return Some(Token(raw));
             }

@@ -40,7 +40,7 @@ impl LRUCache {
     }
 
     /// `cache[key]`, `get`: a use.
-    #[inline(always)]
+    #[inline(never)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
