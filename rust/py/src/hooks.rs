@@ -87,6 +87,12 @@ impl Hooks {
         self.has(ON_EXIT)
     }
 
+    /// Whether entries have neither weights nor lifetimes, and nobody hears of their leaving.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        !self.has(WEIGHED | TIMED | ON_EXIT)
+    }
+
     pub(crate) fn is_weighed(&self) -> bool {
         self.has(WEIGHED)
     }
