@@ -337,11 +337,11 @@ impl<K, V> Lru<K, V> {
         if self.idle.is_some() {
             *slot(&mut self.ends, token.0, Tick::NEVER)? = end;
         }
+        self.weight += new.weight;
+        self.stats.insertions += 1;
         let (key, value) = new.pair.take().expect("a new entry is stored once");
         self.table.insert(new.hash, key, value, at);
         self.order.push_last(&mut self.table.slab, token);
-        self.weight += new.weight;
-        self.stats.insertions += 1;
         self.change();
         Ok(())
     }
