@@ -241,6 +241,12 @@ impl<K, V> Expiring<K, V> {
         }
     }
 
+    /// A tick before which no time that is asked about makes a difference: nothing is due by then.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.table.soonest()
+    }
+
     /// Keys and handles of everything held, for the collector.
     pub fn entries(&self) -> impl Iterator<Item = (&K, Option<&V>)> {
         self.table.slab.iter().map(|(key, slot)| match slot {
