@@ -128,6 +128,12 @@ impl Due {
         }
     }
 
+    /// A tick before which nothing is due; the earliest deadline itself may be later.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.soonest
+    }
+
     /// Takes out the entry with the earliest deadline, if that is not after `now`.
     #[inline(always)]
     pub fn pop(&mut self, now: Tick) -> Option<(Token, Tick)> {

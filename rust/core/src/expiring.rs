@@ -134,22 +134,19 @@ pub struct Expiring<K, V> {
 /// Entries on their way out; those that were only remembered have no handle.
 pub type Leaving<K, V> = Removed<K, Option<V>>;
 
-/// When a transfer began, in milliseconds: 48 bits, in six bytes that an enum of pointers leaves free.
+/// When a transfer began, in milliseconds: 48 bits, aligned so that they fit beside the tag of an enum of pointers.
 #[derive(Debug, Clone, Copy)]
-struct Begin {
-    high: u16,
-    low: u32,
-}
+struct Begin([u16; 3]);
 
 impl Begin {
     fn at(now: Tick) -> Begin {
         let millis = now.0 / 1_000_000;
-        Begin { high: (millis >> 32) as u16, low: millis as u32 }
+        Begin([millis as u16, (millis >> 16) as u16, (millis >> 32) as u16])
     }
 
     /// Nanoseconds since, to the millisecond.
     fn age(self, now: Tick) -> u64 {
-        let begun = u64::from(self.high) << 32 | u64::from(self.low);
+        let begun = self.0.iter().rev().fold(0, |begun, &digit| begun << 16 | u64::from(digit));
         (now.0 / 1_000_000).saturating_sub(begun) * 1_000_000
     }
 }
@@ -242,6 +239,12 @@ impl<K, V> Expiring<K, V> {
         } else {
             Some(now)
         }
+    }
+
+    /// A tick before which no time that is asked about makes a difference: nothing is due by then.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.table.soonest()
     }
 
     /// Keys and handles of everything held, for the collector.

@@ -134,6 +134,11 @@ impl<K, V> Table<K, V> {
         self.due.as_ref().map_or(0, |due| due.count_due(now))
     }
 
+    #[inline]
+    pub(crate) fn soonest(&self) -> Tick {
+        self.due.as_ref().map_or(Tick::NEVER, |due| due.soonest())
+    }
+
     pub(crate) fn next_due(&self) -> Option<Tick> {
         self.due.as_ref()?.next()
     }

@@ -57,6 +57,7 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        crate::ffi::check_digits(py)?;
         // PyO3 looks whether there is an interpreter when it first attaches, which must not be while one goes down.
         Python::attach(|_| ());
         crate::names::Names::get(py)?;

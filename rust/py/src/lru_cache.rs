@@ -42,7 +42,7 @@ impl LRUCache {
     }
 
     /// `cache[key]`, `get`: a use.
-    #[inline(always)]
+    #[inline(never)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
@@ -57,8 +57,45 @@ impl LRUCache {
     /// `cache[key] = value`.
     #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
+        if self.hooks.is_plain() && ttl.is_none() {
+            return self.store_plain(key, value);
+        }
+        self.store_weighed(key, value, ttl)
+    }
+
+    #[inline(never)]
+    fn store_weighed(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let new = self.weigh(key, value, ttl)?;
         self.put(key, new)
+    }
+
+    /// As [`put`](Self::put), where all there is to an entry is its value: the key is owned only if it is new.
+    #[inline(never)]
+    fn store_plain(&self, key: &Key, value: Object) -> Result<()> {
+        self.note_collectable(&value);
+        // What leaves after the lock is given back: the old value, or what makes room for a new entry.
+        let (mut value, mut moved) = (Some(value), None);
+        let stored = self.shared.ask(key, |lru, probe| {
+            let found = lru.spot(key.hash, probe)?;
+            let value = value.take().expect("a value is stored once");
+            let value = match lru.swap(found, value) {
+                Ok(old) => return Ok(Some(old)),
+                Err(value) => value,
+            };
+            let object = key.to_object();
+            self.note_collectable(&object);
+            let new = New { hash: key.hash, pair: Some((object, value)), weight: 1, ttl: None };
+            let (new, removed) = moved.insert((new, Removed::new()));
+            lru.put_at(found, new, Tick(0), removed).map(|()| None)
+        });
+        if let Some((_, removed)) = moved {
+            tell::release(&self.hooks, removed);
+        }
+        if let Some(old) = stored? {
+            reclaim::retire(&self.hooks.account, old);
+            reclaim::pace();
+        }
+        Ok(())
     }
 
     #[inline(always)]
@@ -97,7 +134,8 @@ impl LRUCache {
     #[inline(always)]
     fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
         let object = key.to_object();
-        self.note_collectable(&object, &value);
+        self.note_collectable(&object);
+        self.note_collectable(&value);
         let weight = self.hooks.weigh(|weigher| {
             let py = weigher.py();
             Ok(weigher.call1((object.bind(py), value.bind(py)))?.unbind())
@@ -106,8 +144,8 @@ impl LRUCache {
     }
 
     #[inline(always)]
-    fn note_collectable(&self, key: &Object, value: &Object) {
-        if !self.collectable.load(Relaxed) && (key.is_collectable() || value.is_collectable()) {
+    fn note_collectable(&self, object: &Object) {
+        if !self.collectable.load(Relaxed) && object.is_collectable() {
             self.collectable.store(true, Relaxed);
         }
     }
@@ -323,7 +361,8 @@ impl LRUCache {
             Self::be_timed(slf)?;
         }
         let pair = (key.to_object(), Object::new(value));
-        slf.get().note_collectable(&pair.0, &pair.1);
+        slf.get().note_collectable(&pair.0);
+        slf.get().note_collectable(&pair.1);
         slf.get().put(&key, New { hash: key.hash, pair: Some(pair), weight, ttl: Some(left.unwrap_or(u64::MAX)) })
     }
 

@@ -3,7 +3,7 @@
 
 use crate::error::{empty, missing, Error, Result};
 use crate::ffi::{attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
-use crate::hooks::{Callables, Hooks};
+use crate::hooks::{Callables, Glance, Hooks};
 use crate::key::Key;
 use crate::lock::{open_to_detached, Shared};
 use crate::names::Names;
@@ -51,6 +51,15 @@ impl TransferMap {
             self.report(now);
         }
         Ok(now)
+    }
+
+    /// As [`tick`](Self::tick), for what only asks whether an entry is over.
+    #[inline]
+    fn glance(&self) -> Result<Glance> {
+        match self.hooks.coarse() {
+            Some(coarse) => Ok(coarse),
+            None => self.tick().map(Glance::Exact),
+        }
     }
 
     /// Gives the callback what expired, in batches, unlocked, and takes back what it wants kept.
@@ -196,17 +205,23 @@ impl TransferMap {
 
     #[inline]
     fn end(&self, key: &Key, end: End) -> Result<Option<Object>> {
-        let now = self.tick()?;
+        let glance = self.glance()?;
         let mut leaving = Leaving::new();
-        let handle = self.shared.ask(key, |map, probe| map.end(key.hash, probe, end, now, &mut leaving));
+        let handle = self.shared.ask(key, |map, probe| {
+            let now = glance.before(map.soonest());
+            map.end(key.hash, probe, end, now, &mut leaving)
+        });
         self.release(leaving);
         handle
     }
 
     #[inline]
     fn find(&self, key: &Key) -> Result<Option<(Object, Tick)>> {
-        let now = self.tick()?;
-        self.shared.ask(key, |map, probe| Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at))))
+        let glance = self.glance()?;
+        self.shared.ask(key, |map, probe| {
+            let now = glance.before(map.soonest());
+            Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at)))
+        })
     }
 
     /// A completion that came before its beginning.
