@@ -201,7 +201,7 @@ fn a_container_may_end_in_the_middle_of_a_sweep() {
         post.due.fetch_min(at.0, AcqRel);
         let thread = {
             let sweeper = sweeper.clone();
-            thread::spawn(move || drop(sweeper.sweep(|| NOW)))
+            thread::spawn(move || sweeper.sweep(|| NOW))
         };
         // What the binding does when the Python object dies: out of the post, then empty.
         drop(post.cache.lock().unwrap().take());
