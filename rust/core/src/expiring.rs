@@ -484,10 +484,22 @@ impl<K, V> Expiring<K, V> {
         }
     }
 
-    /// Hands over the expired entry with the earliest deadline: waiting -> gone. The key is remembered as well as
-    /// given, so a second reference to it is asked for.
-    pub fn pop_expired(&mut self, now: Tick, dup: impl FnOnce(&K) -> K, leaving: &mut Leaving<K, V>) -> Option<(K, V)> {
+    /// Hands over at most `limit` expired entries in the order of their deadlines: waiting -> gone. Each key is remembered
+    /// as well as given, so a second reference to it is asked for.
+    pub fn pop_expired(
+        &mut self,
+        now: Tick,
+        limit: usize,
+        mut dup: impl FnMut(&K) -> K,
+        leaving: &mut Leaving<K, V>,
+    ) -> Vec<(K, V)> {
         self.polled = true;
+        let batch = std::iter::from_fn(|| self.pop_waiting(now, &mut dup)).take(limit).collect();
+        self.forget_surplus(leaving);
+        batch
+    }
+
+    fn pop_waiting(&mut self, now: Tick, dup: impl FnOnce(&K) -> K) -> Option<(K, V)> {
         if self.waiting.is_empty() {
             let (token, at) = self.table.pop_due(now)?;
             self.wait(token, at, now);
@@ -502,7 +514,7 @@ impl<K, V> Expiring<K, V> {
             }
             slot => {
                 let key = dup(key);
-                self.remember(token, leaving);
+                self.gone.push_last(&mut self.table.slab, token);
                 Some((key, slot.into_handle()?))
             }
         }
@@ -513,10 +525,24 @@ impl<K, V> Expiring<K, V> {
     fn remember(&mut self, token: Token, leaving: &mut Leaving<K, V>) {
         self.gone.push_last(&mut self.table.slab, token);
         if self.gone.len() > REMEMBERED {
-            if let Some(oldest) = self.gone.first() {
-                self.gone.unlink(&mut self.table.slab, oldest);
-                leaving.push(self.table.remove(oldest).0, None, Cause::Explicit);
-            }
+            self.forget_oldest(leaving);
+        }
+    }
+
+    #[inline]
+    fn forget_oldest(&mut self, leaving: &mut Leaving<K, V>) {
+        if let Some(oldest) = self.gone.first() {
+            self.gone.unlink(&mut self.table.slab, oldest);
+            leaving.push(self.table.remove(oldest).0, None, Cause::Explicit);
+        }
+    }
+
+    /// Forgets the oldest of many that went at once.
+    fn forget_surplus(&mut self, leaving: &mut Leaving<K, V>) {
+        let surplus = self.gone.len().saturating_sub(REMEMBERED);
+        self.table.fetch(self.gone.iter(&self.table.slab).take(surplus));
+        for _ in 0..surplus {
+            self.forget_oldest(leaving);
         }
     }
 

@@ -52,10 +52,16 @@ impl Index {
         }
     }
 
+    /// Where the chain for this hash begins.
+    #[inline(always)]
+    pub(crate) fn head(&self, hash: u32) -> Option<u32> {
+        self.heads.get(self.bucket(hash) as usize).copied()
+    }
+
     /// The first item with this hash that `is` the one. `is` runs under the lock: no foreign code in it (law 1).
     #[inline(always)]
     pub fn find<T>(&self, slab: &Slab<T>, hash: u32, mut is: impl FnMut(Token) -> bool) -> Option<Token> {
-        let mut raw = *self.heads.get(self.bucket(hash) as usize)?;
+        let mut raw = self.head(hash)?;
         while let Some(node) = slab.at(raw) {
             if node.hash == hash && is(Token(raw)) {
                 return Some(Token(raw));

@@ -108,6 +108,14 @@ impl<K, V> Table<K, V> {
         self.slab.remove(token)
     }
 
+    /// Brings what it takes to remove these entries into the cache, all at once, where the removals would wait for one
+    /// after the other.
+    pub(crate) fn fetch(&self, tokens: impl Iterator<Item = Token>) {
+        for Token(raw) in tokens {
+            std::hint::black_box(self.index.head(self.slab.node(raw).hash));
+        }
+    }
+
     /// The entry whose deadline came first, if it has come, and that deadline; the entry stays, without it.
     #[inline(always)]
     pub(crate) fn pop_due(&mut self, now: Tick) -> Option<(Token, Tick)> {

@@ -132,10 +132,7 @@ impl TransferMap {
 
     fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
         let mut leaving = Leaving::new();
-        let batch = {
-            let mut map = self.shared.lock();
-            std::iter::from_fn(|| map.pop_expired(now, Object::dup, &mut leaving)).take(limit).collect()
-        };
+        let batch = self.shared.lock().pop_expired(now, limit, Object::dup, &mut leaving);
         drop(leaving);
         batch
     }
