@@ -457,7 +457,7 @@ impl<K, V> Expiring<K, V> {
 
     /// live -> waiting.
     fn wait(&mut self, token: Token, at: Tick, now: Tick) {
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         self.live.unlink(&mut self.table.slab, token);
         let slot = &mut self.table.slab.get_mut(token).1;
         *slot = match std::mem::replace(slot, Slot::Gone(End::Expired)) {
@@ -521,7 +521,7 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// Enters a key in the memory of those that are gone, and forgets the oldest if there are too many.
-    #[inline]
+    #[inline(always)]
     fn remember(&mut self, token: Token, leaving: &mut Leaving<K, V>) {
         self.gone.push_last(&mut self.table.slab, token);
         if self.gone.len() > REMEMBERED {
@@ -529,7 +529,7 @@ impl<K, V> Expiring<K, V> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forget_oldest(&mut self, leaving: &mut Leaving<K, V>) {
         if let Some(oldest) = self.gone.first() {
             self.gone.unlink(&mut self.table.slab, oldest);
@@ -547,7 +547,7 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// Ends a live transfer and gives its handle. None if there is no such transfer, counted if it had ended before.
-    #[inline]
+    #[inline(always)]
     pub fn end<E: Equality<K>>(
         &mut self,
         hash: u32,
@@ -569,9 +569,9 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// live -> gone.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, token: Token, end: End, leaving: &mut Leaving<K, V>) -> Option<V> {
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         if !self.claims.is_empty() {
             self.claims.remove(&token.0);
         }
@@ -655,7 +655,7 @@ impl<K, V> Expiring<K, V> {
         claim.holders += 1;
         let id = ClaimId(token, claim.id);
         self.next_claim += 1;
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         match &self.table.slab.get(token).1 {
             Slot::Live { handle, .. } => Ok(Some((handle, id))),
             _ => Ok(None),
