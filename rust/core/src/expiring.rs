@@ -727,6 +727,24 @@ impl<K, V> Expiring<K, V> {
         self.clear()
     }
 
+    // For whoever comes for what is due: the sweeper.
+
+    /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        self.table.alarm()
+    }
+
+    /// The next deadline, or some time before, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.table.rearm()
+    }
+
+    /// There is no sweeper any more that knows of a deadline.
+    pub fn disarm(&mut self) {
+        self.table.disarm();
+    }
+
     // Walks: iterations that outlive the lock. They go on whatever comes and goes.
 
     /// Starts a walk over the live entries in the order in which they began.
@@ -777,6 +795,18 @@ impl<K, V> Expiring<K, V> {
 pub struct Everything<K, V> {
     table: Table<K, Slot<V>>,
     orders: [Order; 3],
+}
+
+impl<K, V> Everything<K, V> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.orders.iter().map(Order::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl<K, V> Iterator for Everything<K, V> {

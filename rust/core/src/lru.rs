@@ -496,6 +496,24 @@ impl<K, V> Lru<K, V> {
         self.clear()
     }
 
+    // For whoever comes for what is due: the sweeper.
+
+    /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        self.table.alarm()
+    }
+
+    /// The next deadline, or some time before, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.table.rearm()
+    }
+
+    /// There is no sweeper any more that knows of a deadline.
+    pub fn disarm(&mut self) {
+        self.table.disarm();
+    }
+
     // Walks: iterations that outlive the lock.
 
     /// Starts a walk, and gives the epoch that its steps must name.

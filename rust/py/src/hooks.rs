@@ -2,13 +2,15 @@
 
 use crate::error::Result;
 use crate::ffi::{self, attached};
+use crate::reclaim::Account;
+use crate::sweep::Watched;
 use crate::value::Object;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use ullage_core::Tick;
 
 /// The callables; None where the container has no such hook.
@@ -31,6 +33,10 @@ pub(crate) struct Hooks {
     deliverer: AtomicU32,
     /// Exceptions raised by the exit hook.
     pub(crate) errors: AtomicU64,
+    /// What was retired, and what became of it.
+    pub(crate) account: Arc<Account>,
+    /// Where the sweeper meets the container.
+    pub(crate) watched: Watched,
 }
 
 const WEIGHED: u8 = 1;
@@ -60,6 +66,8 @@ impl Hooks {
             queue: Mutex::default(),
             deliverer: AtomicU32::new(std::process::id()),
             errors: AtomicU64::new(0),
+            account: Arc::default(),
+            watched: Watched::default(),
         }
     }
 
@@ -95,6 +103,11 @@ impl Hooks {
 
     pub(crate) fn is_weighed(&self) -> bool {
         self.has(WEIGHED)
+    }
+
+    /// Whether deadlines are on the clock that the sweeper reads too.
+    pub(crate) fn is_swept(&self) -> bool {
+        self.flags.load(Relaxed) & (TIMED | TIMER) == TIMED
     }
 
     /// From now on the clock is read: an entry has a lifetime.
@@ -252,7 +265,7 @@ fn read_clock(clock: libc::clockid_t) -> Tick {
 
 /// The monotonic clock, as `time.monotonic` reads it.
 #[cfg(unix)]
-fn monotonic() -> Tick {
+pub(crate) fn monotonic() -> Tick {
     read_clock(libc::CLOCK_MONOTONIC)
 }
 
@@ -269,7 +282,7 @@ fn coarse() -> Tick {
 
 /// The monotonic clock, from the first reading on.
 #[cfg(not(unix))]
-fn monotonic() -> Tick {
+pub(crate) fn monotonic() -> Tick {
     static ORIGIN: LazyLock<std::time::Instant> = LazyLock::new(std::time::Instant::now);
     Tick(ORIGIN.elapsed().as_nanos() as u64)
 }
