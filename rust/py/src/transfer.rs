@@ -94,12 +94,12 @@ impl TransferMap {
     /// Lets go of what left without being handed over.
     #[inline(always)]
     fn release(&self, leaving: Leaving<Object, Object>) {
-        for (key, handle, _) in leaving {
+        leaving.for_each(|key, handle, _| {
             reclaim::retire(&self.hooks.account, key);
             if let Some(handle) = handle {
                 reclaim::retire(&self.hooks.account, handle);
             }
-        }
+        });
         reclaim::pace();
     }
 
