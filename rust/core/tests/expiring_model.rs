@@ -655,6 +655,23 @@ fn forgets_the_oldest_of_many_keys() {
     assert_eq!(map.lock().entries().count(), (many as usize).min(REMEMBERED));
 }
 
+/// What a batch hands over is remembered like what goes alone: the oldest keys are forgotten, and given back.
+#[test]
+fn a_batch_forgets_the_oldest_keys() {
+    let (bound, extra) = if cfg!(miri) { (50, 0) } else { (REMEMBERED as u32, 300) };
+    let map = Shared::new(Expiring::new());
+    map.lock().configure(None, None, OnFull::Raise, true);
+    for number in 0..bound + extra {
+        assert_eq!(begin(&map, number, 1, 0), Ok(Begun::Live));
+    }
+    let mut leaving = Removed::new();
+    let batch = map.lock().pop_expired(Tick(1), usize::MAX, Key::dup, &mut leaving);
+    map.lock().validate();
+    assert!(batch.iter().map(|(_, handle)| *handle).eq(0..u64::from(bound + extra)));
+    assert!(leaving.into_iter().map(|(key, handle, _)| (key.number() / 2, handle)).eq((0..extra).map(|n| (n, None))));
+    assert_eq!(map.lock().entries().count(), bound as usize);
+}
+
 /// However many are due when one of them begins anew, what waits stays in the order of deadlines.
 #[test]
 fn a_key_that_begins_anew_keeps_the_order() {
