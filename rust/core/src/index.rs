@@ -1,7 +1,7 @@
 //! Index: hash -> token. Knows no keys; whoever asks says which item is meant.
 //!
-//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: three buckets for every entry, split one
-//! at a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
+//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: three buckets for every entry, split one at
+//! a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
 //! from empty to a million or in weeks of churn.
 
 use crate::growth::{bytes, reserve_one};
