@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 from types import GenericAlias
 from typing import Any, SupportsIndex, cast
 
-from ullage import _core, _sizes
+from ullage import _core, _registry, _sizes
 from ullage._state import Portable
 from ullage._stats import HistoryStats
 from ullage._times import Lifetime, nanoseconds
@@ -98,6 +98,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             "timer": timer,
             "name": name,
         }
+        _registry.register(self)
         HistoryRing.extend(self, iterable)
 
     # The bounds.
@@ -150,6 +151,10 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             maxlen=self.maxlen,
             max_weight=self.max_weight,
         )
+
+    def _sample(self, n: int) -> list[Any]:
+        step = max(len(self) // n, 1)
+        return self[::step][:n]
 
     # A list's and a deque's surface.
 

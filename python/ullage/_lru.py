@@ -5,7 +5,7 @@ from reprlib import recursive_repr
 from types import GenericAlias
 from typing import Any, cast
 
-from ullage import _core, _sizes
+from ullage import _core, _registry, _sizes
 from ullage._causes import Cause
 from ullage._state import Portable
 from ullage._stats import CacheStats
@@ -95,6 +95,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
             "timer": timer,
             "name": name,
         }
+        _registry.register(self)
         LRUCache.update(self, iterable)
 
     @classmethod
@@ -191,6 +192,9 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     def hottest(self, n: int) -> list[tuple[Any, Any]]:
         """The `n` entries used last, latest first. Uses none of them."""
         return self._hottest(_sizes.whole(n, "n"))
+
+    def _sample(self, n: int) -> list[tuple[Any, Any]]:
+        return [*self.coldest(n // 2), *self.hottest(n - n // 2)][: len(self)]
 
     # A dict's surface.
 

@@ -1,0 +1,164 @@
+"""The report: every container that lives, largest first."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ullage import _registry
+from ullage._core import deep_sizeof
+from ullage.monitor.table import Table, bytes_text
+
+_SAMPLE = 16
+_LOOKED_AT = 20_000
+"""Objects looked at in one entry of a sample."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One container. Absent numbers are None: not every kind has every one.
+
+    `weight` and `max_weight` count `unit`: "bytes", or what the container's own weigher returns ("weight"). `memory` is
+    in bytes: the weight where that is bytes, else estimated from a sample of entries. `oldest` is in seconds. `stats`
+    holds all that the container's `stats()` says, by name.
+    """
+
+    name: str | None
+    kind: str
+    entries: int | None = None
+    unit: str | None = None
+    weight: int | None = None
+    max_weight: int | None = None
+    max_entries: int | None = None
+    memory: int | None = None
+    estimated: bool = False
+    hit_rate: float | None = None
+    oldest: float | None = None
+    retired: int | None = None
+    stats: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def label(self) -> str:
+        """The name, or the kind of what has none."""
+        return self.name or f"unnamed {self.kind}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What lived when it was made, largest first. `print` shows a table, `as_dict` gives plain values."""
+
+    rows: tuple[Row, ...]
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def as_dict(self) -> dict[str, Any]:
+        """`{"containers": [...]}`, each with the fields of a `Row`: numbers, text and None only, fit for JSON."""
+        return {"containers": [asdict(row) for row in self.rows]}
+
+    def table(self) -> Table:
+        """One row a container."""
+        headings = ("name", "kind", "entries>", "weight>", "bound>", "hit rate>", "oldest>", "retired>")
+        total = sum(row.memory or 0 for row in self.rows)
+        foot = [f"containers: {len(self.rows)}, with about {bytes_text(total)}"]
+        foot += [f"{row.label} does not answer: {row.error}" for row in self.rows if row.error]
+        return Table(headings, [_cells(row) for row in self.rows], "\n".join(foot))
+
+    def __str__(self) -> str:
+        return str(self.table())
+
+    __repr__ = __str__
+
+    def __rich__(self) -> Any:
+        return self.table().__rich__()
+
+
+def report() -> Report:
+    """Every container that lives, largest first. Changes no statistics and uses no entry.
+
+    Where weights are not bytes, the memory is estimated from 16 entries of each container.
+    """
+    rows = [row(container) for container in _registry.live()]
+    return Report(tuple(sorted(rows, key=lambda row: row.memory or 0, reverse=True)))
+
+
+def row(container: Any) -> Row:
+    """A container as a report shows it. What fails stands in the row, and spoils no other."""
+    name, kind = None, type(container).__name__
+    try:
+        name = getattr(container, "name", None)
+        return _row(container, name, kind)
+    except Exception as error:
+        return Row(name, kind, error=f"{type(error).__name__}: {error}")
+
+
+def _row(container: Any, name: str | None, kind: str) -> Row:
+    stats = asdict(container.stats())
+    unit = getattr(container, "weight_unit", None)
+    entries = stats.get("entries", stats.get("live"))
+    weighed = unit not in (None, "entries")
+    maxsize = stats.get("maxsize", getattr(container, "maxsize", None))
+    asked = stats.get("hits", 0) + stats.get("misses", 0)
+    memory = stats["weight"] if unit == "bytes" else footprint(container, entries or 0)
+    return Row(
+        name=name,
+        kind=kind,
+        entries=entries,
+        unit=unit if weighed else None,
+        weight=stats.get("weight") if weighed else None,
+        max_weight=stats.get("max_weight", maxsize) if weighed else None,
+        max_entries=stats.get("maxlen", None if weighed else maxsize),
+        memory=memory,
+        estimated=unit != "bytes",
+        hit_rate=stats["hits"] / asked if asked else None,
+        oldest=stats.get("oldest_age"),
+        retired=stats.get("retired"),
+        stats=stats,
+    )
+
+
+def footprint(container: Any, entries: int) -> int | None:
+    """Bytes that a container and its entries hold, from a sample; None if it gives none.
+
+    What all entries share is counted once: with m entries of own size a and a shared x, measured one by one they have
+    m (a + x), together m a + x.
+    """
+    sample = getattr(container, "_sample", None)
+    if sample is None:
+        return None
+    structure = sys.getsizeof(container)
+    some = sample(_SAMPLE) if entries else []
+    if not some:
+        return structure
+    together = deep_sizeof(*some, limit=_LOOKED_AT * len(some))
+    if len(some) == 1:
+        return structure + together * max(entries, 1)
+    apart = sum(deep_sizeof(entry, limit=_LOOKED_AT) for entry in some)
+    shared = max(apart - together, 0) / (len(some) - 1)
+    own = max(together - shared, 0) / len(some)
+    return structure + round(shared + own * max(entries, len(some)))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    bounds = [f"{row.max_entries:,}"] if row.max_entries is not None else []
+    bounds += [_amount(row.max_weight, row.unit)] if row.max_weight is not None else []
+    weights = [_amount(row.weight, row.unit)] if row.weight is not None else []
+    weights += [f"~{bytes_text(row.memory)}"] if row.estimated and row.memory is not None else []
+    return (
+        row.label,
+        row.kind,
+        "-" if row.entries is None else f"{row.entries:,}",
+        ", ".join(weights) or "-",
+        "closed" if 0 in (row.max_entries, row.max_weight) else ", ".join(bounds) or "none",
+        "-" if row.hit_rate is None else f"{row.hit_rate:.1%}",
+        "-" if row.oldest is None else f"{row.oldest:,.1f} s",
+        "-" if row.retired is None else f"{row.retired:,}",
+    )
+
+
+def _amount(weight: int, unit: str | None) -> str:
+    return bytes_text(weight) if unit == "bytes" else f"{weight:,}"
