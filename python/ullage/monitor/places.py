@@ -41,7 +41,7 @@ _DEPTH = 6
 _BREADTH = 5_000
 """Objects looked into for one module, the nearest first."""
 _SLICE = 5_000
-"""Objects looked at before other threads get their turn: well under a millisecond."""
+"""Objects of the collector looked at before other threads get their turn; a tenth of that of modules."""
 _WEIGHED = 8
 _WEIGHED_OBJECTS = 1_000
 """Entries and objects looked at to estimate what a container holds."""
@@ -100,10 +100,13 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
         if type(name) is str and issubclass(type(module), ModuleType)
     ]
     seen.update(id(scope) for _, scope in modules)
+    turn = 0
     for name, scope in modules:
         for link, kind, length in _below(name, scope, known, least, seen):
             yield _expression(name, reversed([*_along(link)]), scope), link[0], kind, length
-        time.sleep(0)
+        if len(seen) > turn:
+            turn = len(seen) + _SLICE // 10
+            time.sleep(0)
 
 
 def _below(module: str, scope: Any, known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[Any, Any, int]]:
