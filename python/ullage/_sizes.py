@@ -69,10 +69,14 @@ def size(bound: object, name: str) -> int:
 
 def usable_memory() -> int:
     """Bytes that this process may use: the limit of its control group, else the machine's memory."""
+    return min([machine_memory(), *(limit for limit, _ in limits())])
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
     if not hasattr(os, "sysconf"):
         raise NotImplementedError("the memory of this machine is not known here; give a number of bytes")
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *(limit for limit, _ in limits())])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def limits() -> list[tuple[int, Path]]:

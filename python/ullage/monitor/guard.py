@@ -22,6 +22,8 @@ _FUTILE = 3
 """Rounds without effect after which it stops."""
 _NOTABLE = 0.01
 """The share of the limit that counts as an effect, or as growth."""
+_BEYOND = 0.25
+"""How far below `soft` a round aims, as a share of the way from `soft` to `hard`."""
 _REST = 4
 """It rests for so many times as long as it worked."""
 
@@ -136,7 +138,7 @@ class MemoryGuard:
         now = self._reader()
         self._count(checks=1)
         if now.share < self.soft:
-            self._shrinking, self._futile, self._next_round = False, 0, -math.inf
+            self._relax()
             return now
         self._shrinking = self._shrinking or now.share >= self.hard
         warn, shrink = self._timer() >= self._next_warning, self._shrinking and self._may_shrink(now)
@@ -149,8 +151,11 @@ class MemoryGuard:
         if warn:
             self._next_warning = self._timer() + self.warn_every
             self._count(warnings=1)
-            warnings.warn(message, MemoryPressureWarning, stacklevel=4)
+            warnings.warn(message, MemoryPressureWarning, stacklevel=1)
         return now
+
+    def _relax(self) -> None:
+        self._shrinking, self._futile, self._next_round = False, 0, -math.inf
 
     def _may_shrink(self, now: Usage) -> bool:
         if now.used > self._mark + _NOTABLE * now.limit:
@@ -164,7 +169,9 @@ class MemoryGuard:
             if each.memory and each.entries and hasattr(container, "evict")
         ]
         sizes = [size for _, size, _ in able]
-        level = _level(sizes, min(before.used - self.soft * before.limit, sum(sizes) / 2))
+        # Below `soft` by some of the way between the two: what ends at the edge would begin again at once.
+        aim = self.soft - _BEYOND * (self.hard - self.soft)
+        level = _level(sizes, min(before.used - aim * before.limit, sum(sizes) / 2))
         freed = 0
         for container, size, entries in able:
             if size > level:
@@ -176,7 +183,9 @@ class MemoryGuard:
             self._trim(0)
             after = self._reader()
         self._count(rounds=1, evicted_bytes=freed)
-        if abs(after.used - before.used) < _NOTABLE * before.limit:
+        if after.share < self.soft:
+            self._relax()
+        elif abs(after.used - before.used) < _NOTABLE * before.limit:
             self._futile, self._mark = self._futile + 1, after.used
             self._next_round = self._timer() + self.interval * 2**self._futile
             self._count(futile=1)
@@ -272,7 +281,7 @@ def _evict(container: Any, entries: int, stopped: threading.Event) -> int:
 def _level(sizes: Sequence[int], goal: float) -> float:
     """The level to which the largest must be cut so that together they lose `goal`."""
     taken, ordered = 0, sorted(sizes, reverse=True)
-    for count, (size, smaller) in enumerate(zip(ordered, [*ordered[1:], 0], strict=True), 1):
+    for count, (size, smaller) in enumerate(zip(ordered, [*ordered[1:], 0], strict=False), 1):
         if taken + count * (size - smaller) >= goal:
             return size - (goal - taken) / count
         taken += count * (size - smaller)
@@ -284,7 +293,7 @@ def _message(now: Usage, rows: Sequence[Row]) -> str:
     told = ", ".join(f"{row.label} ({row.kind}) {bytes_text(row.memory or 0)}" for row in largest[:3])
     total = bytes_text(sum(row.memory or 0 for row in largest))
     return (
-        f"memory is at {now.share:.0%} of its limit: {bytes_text(now.used)} of {bytes_text(now.limit)} ({now.what}). "
+        f"memory is at {now.share:.0%} of its limit: {now}. "
         + (f"Containers hold about {total} of it; the largest: {told}." if largest else "No container holds any of it.")
     )
 

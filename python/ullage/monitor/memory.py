@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ullage import _sizes
+from ullage.monitor.table import bytes_text
 
 # Of a control group counts what the kernel cannot take back without killing: not the pages of files.
 _HELD = (("anon", "shmem"), ("total_rss", "total_shmem"))
@@ -24,6 +25,9 @@ class Usage:
         """Used of the limit, 1 where nothing is left."""
         return self.used / self.limit
 
+    def __str__(self) -> str:
+        return f"{bytes_text(self.used)} of {bytes_text(self.limit)} ({self.what})"
+
 
 def usage() -> Usage:
     """The limit that is nearest, of these: the control groups of the process, RAM, RLIMIT_AS, RLIMIT_DATA.
@@ -34,8 +38,8 @@ def usage() -> Usage:
 
 
 def _all() -> Iterator[Usage]:
+    machine = _sizes.machine_memory()
     resident, *others = _statm()
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     yield Usage(resident, machine, "RAM")
     for limit, file in _sizes.limits():
         if limit < machine:
