@@ -104,12 +104,14 @@ class Snapshot(NamedTuple):
     containers: dict[Label, Values]
 
 
+def text(name: object) -> str | None:
+    """A container's name. What is no text is no name; what no encoding can carry is made to fit."""
+    return str.encode(name, errors="backslashreplace")[:200].decode(errors="ignore") if isinstance(name, str) else None
+
+
 def label(container: Any) -> Label:
-    """The container's name and kind. What is no text is no name; what no encoding can carry is made to fit."""
     kind = type(container).__name__
-    name = getattr(container, "name", None)
-    text = str.encode(name, errors="backslashreplace").decode() if isinstance(name, str) else ""
-    return Label(text[:200] or f"unnamed {kind}", kind)
+    return Label(text(getattr(container, "name", None)) or f"unnamed {kind}", kind)
 
 
 def read(container: Any) -> Values:
