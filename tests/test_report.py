@@ -88,6 +88,23 @@ def test_memory_is_estimated_from_a_sample(count):
         assert footprint(container, count) - sys.getsizeof(container) == pytest.approx(true, rel=0.1)
 
 
+def test_a_sample_is_of_all_ages():
+    entries = dict.fromkeys(range(1_000))
+    for container in (LRUCache(None, entries), HistoryRing(None, entries.items())):
+        keys = [key for key, _ in container._sample(16)]
+        assert len(set(keys)) == len(keys) in range(8, 17)
+        assert min(keys) < 100 and max(keys) > 900
+
+
+@pytest.mark.parametrize("left", [1, 2, 15, 16, 17, 500])
+def test_a_sample_of_what_is_left(left):
+    cache, ring = LRUCache(None, dict.fromkeys(range(5_000))), HistoryRing(None, range(5_000))
+    cache.evict(5_000 - left), ring.evict(5_000 - left)
+    assert 1 <= len({key for key, _ in cache._sample(16)}) <= 16
+    assert min(left, 9) <= len(set(ring._sample(16))) <= 16
+    assert (cache.stats().hits, cache.stats().misses, next(iter(cache))) == (0, 0, 5_000 - left)
+
+
 def test_what_entries_share_is_counted_once():
     shared = bytearray(1_000_000)
     ring = HistoryRing(None, [(n, shared, bytearray(1_000)) for n in range(1_000)])

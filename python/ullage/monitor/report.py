@@ -88,7 +88,7 @@ class Report:
 def report() -> Report:
     """Every container that lives, largest first. Changes no statistics and uses no entry.
 
-    Where weights are not bytes, the memory is estimated from 16 entries of each container.
+    Where weights are not bytes, the memory is estimated from a sample of at most 16 entries.
     """
     rows = [row(container) for container in _registry.live()]
     try:
