@@ -12,6 +12,7 @@ from ullage._transfer import TransferMap
 if TYPE_CHECKING:
     from ullage.monitor.config import config, configure
     from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
+    from ullage.monitor.growth import watch_growth
     from ullage.monitor.report import report
 else:
     # Imported when they are asked for: who wants a container pays for a container.
@@ -21,6 +22,7 @@ else:
         "config": "ullage.monitor.config",
         "configure": "ullage.monitor.config",
         "report": "ullage.monitor.report",
+        "watch_growth": "ullage.monitor.growth",
     }
 
     def __getattr__(name):
@@ -47,5 +49,6 @@ __all__ = [
     "configure",
     "deep_sizeof",
     "report",
+    "watch_growth",
 ]
 __version__ = "0.1.0"

@@ -98,24 +98,27 @@ def report() -> Report:
     return Report(tuple(sorted(rows, key=lambda row: row.memory or 0, reverse=True)), process)
 
 
-def row(container: Any) -> Row:
-    """A container as a report shows it. What fails stands in the row, and spoils no other."""
+def row(container: Any, estimate: bool = True) -> Row:
+    """A container as a report shows it. What fails stands in the row, and spoils no other.
+
+    Without `estimate` it has its memory only where that is its weight, and takes microseconds.
+    """
     name, kind = None, type(container).__name__
     try:
         name = getattr(container, "name", None)
-        return _row(container, name, kind)
+        return _row(container, name, kind, estimate)
     except Exception as error:
         return Row(name, kind, error=f"{type(error).__name__}: {error}")
 
 
-def _row(container: Any, name: str | None, kind: str) -> Row:
+def _row(container: Any, name: str | None, kind: str, estimate: bool) -> Row:
     stats = asdict(container.stats())
     unit = getattr(container, "weight_unit", None)
     entries = stats.get("entries", stats.get("live"))
     weighed = unit not in (None, "entries")
     maxsize = stats.get("maxsize", getattr(container, "maxsize", None))
     asked = stats.get("hits", 0) + stats.get("misses", 0)
-    memory = stats["weight"] if unit == "bytes" else footprint(container, entries or 0)
+    memory = stats["weight"] if unit == "bytes" else footprint(container, entries or 0) if estimate else None
     return Row(
         name=name,
         kind=kind,
