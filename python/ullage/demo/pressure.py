@@ -52,7 +52,7 @@ class Guarded(Unguarded):
     def __init__(self) -> None:
         super().__init__()
         self.said = "said nothing"
-        warnings.showwarning = self.hear
+        warnings.showwarning = self.hear  # type: ignore[assignment]
         self.guard = MemoryGuard(0.6, 0.75, interval=0.01, warn_every=3600, reader=self.usage)
         self.guard.start()
 
@@ -69,8 +69,8 @@ STORY = Story(
     title="Memory gets short",
     axis="prompts answered",
     timed="keep one prompt and its answer",
-    price="What was given back is asked for anew. The guard looks a hundred times as often here as it would for a program "
-    "that waits for models. Bounds in bytes need no guard.",
+    price="What was given back is asked for anew. The guard looks a hundred times as often here as it would for a "
+    "program that waits for models. Bounds in bytes need no guard.",
     bound=LIMIT,
     event="texts five times longer",
     items=(12_000, 6_000),
