@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 import ullage
@@ -88,6 +90,23 @@ def test_memory_is_estimated_from_a_sample(count):
         assert footprint(container, count) - sys.getsizeof(container) == pytest.approx(true, rel=0.1)
 
 
+def test_a_sample_is_of_all_ages():
+    entries = dict.fromkeys(range(1_000))
+    for container in (LRUCache(None, entries), HistoryRing(None, entries.items())):
+        keys = [key for key, _ in container._sample(16)]
+        assert len(set(keys)) == len(keys) in range(8, 17)
+        assert min(keys) < 100 and max(keys) > 900
+
+
+@pytest.mark.parametrize("left", [1, 2, 15, 16, 17, 500])
+def test_a_sample_of_what_is_left(left):
+    cache, ring = LRUCache(None, dict.fromkeys(range(5_000))), HistoryRing(None, range(5_000))
+    cache.evict(5_000 - left), ring.evict(5_000 - left)
+    assert 1 <= len({key for key, _ in cache._sample(16)}) <= 16
+    assert min(left, 9) <= len(set(ring._sample(16))) <= 16
+    assert (cache.stats().hits, cache.stats().misses, next(iter(cache))) == (0, 0, 5_000 - left)
+
+
 def test_what_entries_share_is_counted_once():
     shared = bytearray(1_000_000)
     ring = HistoryRing(None, [(n, shared, bytearray(1_000)) for n in range(1_000)])
@@ -122,6 +141,35 @@ def test_any_container_may_register():
     found = row(odd)
     assert (found.kind, found.hit_rate, found.retired, found.memory, found.entries) == ("Odd", 0.75, 7, None, None)
     assert "75.0%" in str(ullage.report())
+
+
+@dataclass(frozen=True)
+class Spent:
+    entries: int
+    loads: int
+    hits: int
+    cost: Mapping[str, int]
+    budget: Mapping[str, int]
+
+
+def test_of_costs_by_currency_bytes_are_the_weight():
+    spent = MappingProxyType({"bytes": 5, "vram": 10**9})
+    odd = Odd(lambda: Spent(2, 1, 3, spent, MappingProxyType({"bytes": 7, "vram": 10**10})))
+    found = row(odd)
+    assert (found.unit, found.weight, found.max_weight, found.memory, found.hit_rate) == ("bytes", 5, 7, 5, 0.75)
+    assert json.loads(json.dumps(ullage.report().as_dict()))["containers"][0]["stats"]["cost"]["vram"] == 10**9
+    elsewhere = Odd(lambda: Spent(2, 1, 3, MappingProxyType({"vram": 5}), MappingProxyType({})))
+    assert (row(elsewhere).weight, row(elsewhere).memory) == (None, None)
+
+
+@pytest.mark.parametrize("name", [5, b"bytes", "", "two\nlines\tand a tab", "\ud800", "x" * 10_000, ["list"]])
+def test_a_name_is_shown_in_one_line_whatever_it_is(name):
+    cache = LRUCache(3, name=name)
+    text = str(ullage.report()).encode().decode()
+    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()[1]) < 150
+    json.dumps(ullage.report().as_dict())
+    del cache
 
 
 def test_one_that_fails_spoils_no_other():

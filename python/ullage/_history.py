@@ -157,8 +157,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         return self._evict(_sizes.whole(n, "n"))
 
     def _sample(self, n: int) -> list[Any]:
-        step = max(len(self) // n, 1)
-        return self[::step][:n]
+        return self[:: -(-len(self) // n) or 1]
 
     # A list's and a deque's surface.
 

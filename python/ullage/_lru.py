@@ -194,7 +194,9 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         return self._hottest(_sizes.whole(n, "n"))
 
     def _sample(self, n: int) -> list[tuple[Any, Any]]:
-        return [*self.coldest(n // 2), *self.hottest(n - n // 2)][: len(self)]
+        # Some of the places looked at are free, and where most are, all of them may be.
+        found = self._scattered(4 * n) or self.coldest(n)
+        return found[:: -(-len(found) // n) or 1]
 
     # A dict's surface.
 

@@ -24,8 +24,6 @@ _NOTABLE = 0.01
 """The share of the limit that counts as an effect, or as growth."""
 _BEYOND = 0.25
 """How far below `soft` a round aims, as a share of the way from `soft` to `hard`."""
-_REST = 4
-"""It rests for so many times as long as it worked."""
 
 
 class MemoryPressureWarning(RuntimeWarning):
@@ -228,7 +226,8 @@ class MemoryGuard:
             except Exception as error:
                 # A filter may make an error of a warning; a file may be unreadable for once.
                 _tell(error)
-            pause = max(pause, _REST * (time.monotonic() - began))
+            # It rests for as long as it worked, whatever it is told.
+            pause = max(pause, time.monotonic() - began)
 
     __enter__ = start
 
@@ -292,9 +291,8 @@ def _message(now: Usage, rows: Sequence[Row]) -> str:
     largest = sorted((row for row in rows if row.memory), key=lambda row: row.memory or 0, reverse=True)
     told = ", ".join(f"{row.label} ({row.kind}) {bytes_text(row.memory or 0)}" for row in largest[:3])
     total = bytes_text(sum(row.memory or 0 for row in largest))
-    return (
-        f"memory is at {now.share:.0%} of its limit: {now}. "
-        + (f"Containers hold about {total} of it; the largest: {told}." if largest else "No container holds any of it.")
+    return f"memory is at {now.share:.0%} of its limit: {now}. " + (
+        f"Containers hold about {total} of it; the largest: {told}." if largest else "No container holds any of it."
     )
 
 
