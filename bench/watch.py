@@ -50,9 +50,13 @@ def main(objects: int) -> None:
         stop.set()
         waiter.join()
     print(f"{tracked:,} tracked objects, {len(sys.modules):,} modules")
-    print(f"a sample: {cost * 1e3:.0f} ms of one core, {cost / max(INTERVAL, 100 * cost):.2%} at an interval of {INTERVAL:.0f} s")
-    print("longest wait of another thread: {:.1f} ms idle, {:.1f} ms in a sample, {:.1f} ms in gc.collect()".format(
-        *(wait * 1e3 for wait in waits)))
+    share = cost / max(INTERVAL, 100 * cost)
+    print(f"a sample: {cost * 1e3:.0f} ms of one core, {share:.2%} at an interval of {INTERVAL:.0f} s")
+    print(
+        "longest wait of another thread: {:.1f} ms idle, {:.1f} ms in a sample, {:.1f} ms in gc.collect()".format(
+            *(wait * 1e3 for wait in waits)
+        )
+    )
     del things, records
 
 

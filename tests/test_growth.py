@@ -233,9 +233,9 @@ def test_nothing_is_kept_alive(program: Any) -> None:
     assert "program.tracked" not in found(watch)
 
 
-HOOKS = """__getattribute__ __getattr__ __hash__ __eq__ __ne__ __bool__ __len__ __iter__ __repr__ __str__ __format__ __sizeof__
-    __dir__ __reversed__ __contains__ __getitem__ __index__ __length_hint__ __instancecheck__ __subclasscheck__
-    __subclasses__ keys items values copy"""
+HOOKS = """__getattribute__ __getattr__ __hash__ __eq__ __ne__ __bool__ __len__ __iter__ __repr__ __str__ __format__
+    __sizeof__ __dir__ __reversed__ __contains__ __getitem__ __index__ __length_hint__
+    __instancecheck__ __subclasscheck__ __subclasses__ keys items values copy"""
 PROPERTIES = "__class__ __dict__ __module__ __name__ __mro__ __flags__ __bases__ __weakref__"
 
 

@@ -127,7 +127,9 @@ class Hostile(LRUCache[Any, Any]):
         return super().stats()
 
 
-@pytest.mark.parametrize("name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]])
+@pytest.mark.parametrize(
+    "name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]]
+)
 def test_any_name_makes_a_valid_exposition(scrape: Scrape, name: Any) -> None:
     odd, other = Hostile(5), LRUCache(5, name="other")
     odd.called, odd["a"] = name, 1

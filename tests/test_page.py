@@ -24,7 +24,9 @@ from ullage.__main__ import main
 from ullage._stats import CacheStats
 from ullage.monitor import page
 
-MARKUP = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b></script><script>document.title='broken in'</script>"
+MARKUP = (
+    "<img src=x onerror=\"document.title='broken in'\"><b>bold</b></script><script>document.title='broken in'</script>"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -139,7 +141,11 @@ class Odd(LRUCache[Any, Any]):
     def stats(self) -> Any:
         if isinstance(self.said, Exception):
             raise self.said
-        return super().stats() if self.said is None else CacheStats(**dict.fromkeys(CacheStats.__dataclass_fields__, self.said))
+        return (
+            super().stats()
+            if self.said is None
+            else CacheStats(**dict.fromkeys(CacheStats.__dataclass_fields__, self.said))
+        )
 
 
 @pytest.mark.parametrize("said", [RuntimeError("not today"), float("nan"), float("inf"), object(), {1: 2}, 2**80, None])

@@ -11,8 +11,8 @@ from ullage._transfer import TransferMap
 
 if TYPE_CHECKING:
     from ullage.monitor.config import config, configure
-    from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
     from ullage.monitor.growth import watch_growth
+    from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
     from ullage.monitor.report import report
 else:
     # Imported when they are asked for: who wants a container pays for a container.

@@ -153,7 +153,13 @@ class GrowthWatch:
             self._tracks = tracks
 
     def _track(
-        self, tracks: dict[str | int, _Track], key: str | int, container: Any, kind: Any, length: int, mark: places.Mark | None
+        self,
+        tracks: dict[str | int, _Track],
+        key: str | int,
+        container: Any,
+        kind: Any,
+        length: int,
+        mark: places.Mark | None,
     ) -> _Track:
         class_name = places.class_name(type(container))
         track = self._tracks.get(key)
@@ -224,11 +230,11 @@ def watch_growth(
 ) -> GrowthWatch:
     """Watches for lists, dicts, sets and deques that only grow; see `GrowthWatch.report`.
 
-    Every `interval` seconds a daemon thread notes how long each one is that loaded modules lead to, within six references
-    and 5,000 objects a module, and, with `collector`, each that the garbage collector knows. Shorter ones than `min_length`
-    are not looked at. A container is reported that has never been seen shorter than before, and was seen longer at least
-    three times, lately too. The thread rests a hundred times as long as a look takes, so that it uses at most 1 % of a core.
-    With `interval=None` there is no thread: call `sample()`.
+    Every `interval` seconds a daemon thread notes how long each one is that loaded modules lead to, within six
+    references and 5,000 objects a module, and, with `collector`, each that the garbage collector knows. Shorter ones
+    than `min_length` are not looked at. One is reported when it was seen longer than ever at least three times, lately
+    too, and not shorter since. The thread rests a hundred times as long as a look takes, so that it uses at most 1 % of
+    a core. With `interval=None` there is no thread: call `sample()`.
 
     It keeps no container alive between samples and runs none of the program's code. O(objects) a sample.
     """

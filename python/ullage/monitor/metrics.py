@@ -17,8 +17,8 @@ from ullage.monitor.memory import usage
 class Metric(NamedTuple):
     """One number of a container, or of the process.
 
-    `name` follows the conventions of Prometheus (after the prefix `ullage_`; a counter ends in `_total`), `semantic` and
-    `unit` those of OpenTelemetry. Readings of containers with one label are put together by `join`.
+    `name` follows the conventions of Prometheus (after `ullage_`; a counter ends in `_total`), `semantic` and `unit`
+    those of OpenTelemetry. Readings of containers with one label are put together by `join`.
     """
 
     name: str
@@ -36,7 +36,9 @@ class Metric(NamedTuple):
 OF_PROCESS = (
     Metric("memory_used_bytes", "memory.usage", "By", "Memory in use, as it counts against the limit that is nearest."),
     Metric("memory_limit_bytes", "memory.limit", "By", "The limit that is nearest: control group, RAM or rlimit."),
-    Metric("unreadable_containers", "container.unreadable", "{container}", "Containers whose statistics cannot be read."),
+    Metric(
+        "unreadable_containers", "container.unreadable", "{container}", "Containers whose statistics cannot be read."
+    ),
 )
 OF_CONTAINER = (
     Metric("containers", "container.count", "{container}", "Live containers under this label."),

@@ -1,4 +1,4 @@
-"""A web page of the live containers, served by the program itself: as a WSGI app, as an ASGI app, or on a port of its own.
+"""A web page of the live containers, served by the program: as a WSGI app, as an ASGI app, or on a port of its own.
 
 The page, one file without outside resources, asks for `data.json` beside it, again and again.
 """
@@ -29,7 +29,7 @@ from ullage.monitor.metrics import text
 from ullage.monitor.report import Row, row
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PORT = 8585
 """Where `serve` serves and `python -m ullage top` looks, unless told otherwise."""
@@ -46,8 +46,11 @@ def _hashes(tag: bytes) -> str:
 Message = MutableMapping[str, Any]
 
 _HEADERS = (
-    ("Content-Security-Policy", f"default-src 'none'; img-src data:; connect-src 'self'; script-src {_hashes(b'script')}; "
-    f"style-src {_hashes(b'style')}; base-uri 'none'; form-action 'none'"),
+    (
+        "Content-Security-Policy",
+        f"default-src 'none'; img-src data:; connect-src 'self'; script-src {_hashes(b'script')}; "
+        f"style-src {_hashes(b'style')}; base-uri 'none'; form-action 'none'",
+    ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
@@ -112,7 +115,9 @@ def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [found.body]
 
 
-async def asgi(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+async def asgi(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     """The page as an ASGI app, to be mounted under any path."""
     if scope["type"] != "http":
         # By the specification: servers go on without lifespan events, and refuse web sockets.

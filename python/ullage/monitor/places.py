@@ -1,7 +1,7 @@
 """Where containers live: walks through the objects of the process that run none of their code.
 
-No attribute, property, metaclass or special method of what is met is asked: classes are told by `type()`, references come
-from `gc.get_referents`, lengths and namespaces from the descriptors of the built-in types.
+No attribute, property, metaclass or special method of what is met is asked. `type()` tells its class,
+`gc.get_referents` what it refers to, and the descriptors of the built-in types its length and namespace.
 """
 
 from __future__ import annotations
@@ -109,7 +109,9 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
             time.sleep(0)
 
 
-def _below(module: str, scope: Any, known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[Any, Any, int]]:
+def _below(
+    module: str, scope: Any, known: dict[int, Any], least: int, seen: set[int]
+) -> Iterator[tuple[Any, Any, int]]:
     """Breadth first, so that what is near gets the shorter name and the first share of the work.
 
     A link is an object and the link of the object that refers to it.
@@ -187,7 +189,9 @@ class Mark:
 
 def weigh(container: Any, kind: Any, length: int) -> int:
     """An estimate in bytes: its own size, and that of what its newest entries refer to, times how many there are."""
-    entries = reversed(dict.items(container)) if kind is dict else getattr(kind, "__reversed__", set.__iter__)(container)
+    entries = (
+        reversed(dict.items(container)) if kind is dict else getattr(kind, "__reversed__", set.__iter__)(container)
+    )
     newest = _items(islice(entries, _WEIGHED))
     level, seen, total = list(chain.from_iterable(newest) if kind is dict else newest), {id(newest)}, 0
     while level:
@@ -210,12 +214,12 @@ def _own_size(thing: Any) -> int:
 def held(containers: list[Any]) -> list[str]:
     """Where each of these lives, to which no module leads: what holds it, and how."""
     names: list[str] = [""] * len(containers)
-    # By the id of what is at the top of a chain: the chains from there down to a container, and which that is.
+    # By the id of what is at the top: the links from there down to a container, and which container that is.
     wanted: dict[int, list[Any]] = {id(thing): [(at, (thing, None))] for at, thing in enumerate(containers)}
     mine = {id(containers)}
     for _ in range(_DEPTH):
         above: dict[int, list[Any]] = {}
-        mine.update(id(chain) for chains in wanted.values() for _, chain in chains)
+        mine.update(id(link) for links in wanted.values() for _, link in links)
         for things in _slices():
             if wanted.keys().isdisjoint(map(id, gc.get_referents(*things))):
                 continue
@@ -223,11 +227,11 @@ def held(containers: list[Any]) -> list[str]:
                 if id(thing) in mine or type(thing) is FrameType:
                     continue
                 for child in gc.get_referents(thing):
-                    for at, chain in wanted.get(id(child), ()):
+                    for at, link in wanted.get(id(child), ()):
                         if owner := _owner(thing):
-                            names[at] = names[at] or _expression(owner, _along((thing, chain)), None)
+                            names[at] = names[at] or _expression(owner, _along((thing, link)), None)
                         else:
-                            above.setdefault(id(thing), []).append((at, (thing, chain)))
+                            above.setdefault(id(thing), []).append((at, (thing, link)))
         wanted = above
         if all(names):
             break
@@ -253,7 +257,7 @@ def _owner(thing: Any) -> str:
 
 
 def _expression(text: str, links: Iterable[Any], scope: Any) -> str:
-    """How Python code gets from what `text` names to the end of a chain of references; `scope` holds attributes of it."""
+    """How Python code gets from what `text` names, with the attributes in `scope`, along a chain of references."""
     path = list(links)
     for parent, child in pairwise(path):
         if child is not path[-1] and child is _namespace(parent):
