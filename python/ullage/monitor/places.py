@@ -42,6 +42,8 @@ _BREADTH = 5_000
 """Objects looked into for one module, the nearest first."""
 _SLICE = 5_000
 """Objects of the collector looked at before other threads get their turn; a tenth of that of modules."""
+_HOLDERS = 1_000
+"""Holders of holders that are followed at a time."""
 _WEIGHED = 8
 _WEIGHED_OBJECTS = 1_000
 """Entries and objects looked at to estimate what a container holds."""
@@ -62,7 +64,6 @@ _LEAVES = _PLAIN | _ids(
 """Classes whose objects lead to no container, or to those of another module."""
 
 _SHARED = _ids(ModuleType, FunctionType, BuiltinFunctionType, CodeType)
-"""Classes, with those of classes, whose objects belong to the program rather than to a container."""
 
 _module_namespace: Any = vars(ModuleType)["__dict__"].__get__
 _class_namespace: Any = vars(type)["__dict__"].__get__
@@ -160,8 +161,11 @@ def _slices() -> Iterator[list[Any]]:
     """All that the collector knows, let go as it is looked at."""
     things = gc.get_objects()
     while things:
-        yield things[-_SLICE:]
+        part = things[-_SLICE:]
         del things[-_SLICE:]
+        yield part
+        # Whoever walks through it may be in it, by way of its frame.
+        part.clear()
         time.sleep(0)
 
 
@@ -188,7 +192,10 @@ class Mark:
 
 
 def weigh(container: Any, kind: Any, length: int) -> int:
-    """An estimate in bytes: its own size, and that of what its newest entries refer to, times how many there are."""
+    """An estimate in bytes: its own size, and that of what its newest entries refer to, times how many there are.
+
+    What more refer to than there are entries is taken to be theirs in common, and is left out.
+    """
     entries = (
         reversed(dict.items(container)) if kind is dict else getattr(kind, "__reversed__", set.__iter__)(container)
     )
@@ -197,12 +204,18 @@ def weigh(container: Any, kind: Any, length: int) -> int:
     while level:
         below = []
         for thing in level:
-            if id(type(thing)) not in _SHARED and not issubclass(type(thing), type) and id(thing) not in seen:
+            if id(thing) not in seen and not _is_shared(thing) and sys.getrefcount(thing) <= length:
                 seen.add(id(thing))
                 total += _own_size(thing)
                 below += gc.get_referents(thing)
         level = below[: _WEIGHED_OBJECTS - len(seen)]
     return _own_size(container) + total * length // max(len(newest), 1)
+
+
+def _is_shared(thing: Any) -> bool:
+    """Whether it belongs to the program rather than to whoever refers to it."""
+    cls = type(thing)
+    return issubclass(cls, type) or id(cls) in _SHARED
 
 
 def _own_size(thing: Any) -> int:
@@ -224,16 +237,16 @@ def held(containers: list[Any]) -> list[str]:
             if wanted.keys().isdisjoint(map(id, gc.get_referents(*things))):
                 continue
             for thing in things:
-                if id(thing) in mine or type(thing) is FrameType:
+                if id(thing) in mine:
                     continue
                 for child in gc.get_referents(thing):
                     for at, link in wanted.get(id(child), ()):
                         if owner := _owner(thing):
                             names[at] = names[at] or _expression(owner, _along((thing, link)), None)
-                        else:
+                        elif len(above) < _HOLDERS:
                             above.setdefault(id(thing), []).append((at, (thing, link)))
         wanted = above
-        if all(names):
+        if not wanted or all(names):
             break
     return [name or "a local variable of a running function" for name in names]
 
@@ -247,7 +260,7 @@ def _along(link: Any) -> Iterator[Any]:
 def _owner(thing: Any) -> str:
     """What to call something that is no mere part of something else."""
     cls = type(thing)
-    if cls is CellType or issubclass(cls, (*KINDS, tuple)):
+    if cls is CellType or cls is FrameType or issubclass(cls, (*KINDS, tuple)):
         return ""
     if issubclass(cls, type):
         return class_name(thing)
