@@ -409,17 +409,29 @@ def test_the_thread_outlives_what_goes_wrong(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
     process = Process()
     guard = process.guard(interval=0.001)
-    wrong = iter([OSError, MemoryPressureWarning])
+    wrong, over = [OSError, OSError, MemoryPressureWarning, None, OSError], threading.Event()
 
     def reader():
-        for error in wrong:
+        if not wrong:
+            over.set()
+        elif error := wrong.pop(0):
             raise error
         return process.usage()
 
-    guard._reader = reader
     with guard:
-        looked(guard, 3)
-    assert told == [OSError, MemoryPressureWarning]
+        guard._reader = reader
+        assert over.wait(30)
+    assert told == [OSError, MemoryPressureWarning, OSError]
+
+
+def test_what_cannot_be_read_is_an_error_at_the_start():
+    def reader():
+        raise NotImplementedError("no /proc")
+
+    guard = MemoryGuard(reader=reader)
+    with pytest.raises(NotImplementedError, match="no /proc"):
+        guard.start()
+    assert guard._thread is None
 
 
 def test_a_hook_may_stop_the_guard():

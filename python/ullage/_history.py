@@ -156,8 +156,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         """Lets the `n` oldest items fall off, as if room were needed, and returns how many did. Pinned items stay."""
         return self._evict(_sizes.whole(n, "n"))
 
-    def _sample(self, n: int) -> list[Any]:
-        return self[:: -(-len(self) // n) or 1]
+    def _sample(self, n: int) -> list[tuple[Any]]:
+        return [(item,) for item in self[:: -(-len(self) // n) or 1]]
 
     # A list's and a deque's surface.
 

@@ -164,7 +164,7 @@ class MemoryGuard:
         able = [
             (container, each.memory, each.entries)
             for container, each in known
-            if each.memory and each.entries and hasattr(container, "evict")
+            if each.memory and each.entries and callable(getattr(container, "evict", None))
         ]
         sizes = [size for _, size, _ in able]
         # Below `soft` by some of the way between the two: what ends at the edge would begin again at once.
@@ -195,6 +195,8 @@ class MemoryGuard:
 
     def start(self) -> "MemoryGuard":
         """Looks from now on, in a daemon thread. Does nothing if it does so already."""
+        # What cannot be read is an error here, not one a second.
+        self._reader()
         with _starting:
             if self not in _running:
                 self._begin()
@@ -216,16 +218,19 @@ class MemoryGuard:
         self._thread.start()
 
     def _run(self, stopped: threading.Event) -> None:
-        pause = 0.0
+        pause, told = 0.0, None
         while not stopped.wait(pause):
             began = time.monotonic()
             pause = self.interval
             try:
                 if self._check(stopped).share >= self.soft:
                     pause /= 10
+                told = None
             except Exception as error:
-                # A filter may make an error of a warning; a file may be unreadable for once.
-                _tell(error)
+                # A filter may make an error of a warning; a file may be unreadable for a while.
+                if told is not type(error):
+                    _tell(error)
+                told = type(error)
             # It rests for as long as it worked, whatever it is told.
             pause = max(pause, time.monotonic() - began)
 
