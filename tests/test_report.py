@@ -87,7 +87,7 @@ def test_memory_is_estimated_from_a_sample(count):
     for container in (LRUCache(None, entries), HistoryRing(None, entries.items()), TransferMap(60)):
         if isinstance(container, TransferMap):
             container.update(entries)
-        assert footprint(container, count) - sys.getsizeof(container) == pytest.approx(true, rel=0.05)
+        assert footprint(container, count) - sys.getsizeof(container) == pytest.approx(true, rel=0.1)
 
 
 def test_a_sample_is_of_all_ages():
