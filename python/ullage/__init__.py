@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ullage._causes import Cause
-from ullage._core import deep_sizeof
+from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
@@ -11,8 +11,8 @@ from ullage._transfer import TransferMap
 
 if TYPE_CHECKING:
     from ullage.monitor.config import config, configure
-    from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
     from ullage.monitor.growth import watch_growth
+    from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
     from ullage.monitor.report import report
 else:
     # Imported when they are asked for: who wants a container pays for a container.
@@ -48,6 +48,8 @@ __all__ = [
     "config",
     "configure",
     "deep_sizeof",
+    "flush",
+    "reclaim",
     "report",
     "watch_growth",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ullage import _registry
+from ullage._core import reclaim
 from ullage.monitor import config
 from ullage.monitor.memory import Usage, usage
 from ullage.monitor.report import Row, row
@@ -18,6 +19,8 @@ from ullage.monitor.table import bytes_text
 
 _PIECE = 64
 """Entries that leave at a time."""
+_SLICE = 4096
+"""References that are freed at a time."""
 _FUTILE = 3
 """Rounds without effect after which it stops."""
 _NOTABLE = 0.01
@@ -176,6 +179,9 @@ class MemoryGuard:
                 evicted = _evict(container, math.ceil(entries * (1 - level / size)), stopped)
                 freed += size * evicted // entries
                 self._count(evicted=evicted)
+        # What left may wait to be freed with the writes to come; memory is wanted now.
+        while not stopped.is_set() and reclaim(_SLICE) == _SLICE:
+            pass
         after = self._reader()
         if self._trim and before.used - after.used < freed / 2:
             self._trim(0)
