@@ -205,7 +205,7 @@ def test_the_text_has_a_line_for_each_container():
     lines = str(ullage.report()).splitlines()
     assert lines[0].split() == ["name", "kind", "entries", "weight", "bound", "hit", "rate", "oldest", "retired"]
     assert lines[1].startswith("answers  LRUCache       1,000")
-    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "-"]
+    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "0"]
     assert lines[3].startswith("containers: 2, with about ")
     assert repr(ullage.report()) == str(ullage.report())
     del keep
