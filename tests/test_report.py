@@ -83,7 +83,7 @@ def test_asking_changes_no_statistics_and_uses_no_entry():
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 1_000])
 def test_memory_is_estimated_from_a_sample(count):
     entries = {f"key {n}": f"{n}".ljust(1_000, "x") for n in range(count)}
-    true = deep_sizeof(*entries.items())
+    true = deep_sizeof(*entries, *entries.values())
     for container in (LRUCache(None, entries), HistoryRing(None, entries.items()), TransferMap(60)):
         if isinstance(container, TransferMap):
             container.update(entries)
@@ -91,9 +91,9 @@ def test_memory_is_estimated_from_a_sample(count):
 
 
 def test_a_sample_is_of_all_ages():
-    entries = dict.fromkeys(range(1_000))
-    for container in (LRUCache(None, entries), HistoryRing(None, entries.items())):
-        keys = [key for key, _ in container._sample(16)]
+    cache, ring = LRUCache(None, dict.fromkeys(range(1_000))), HistoryRing(None, range(1_000))
+    for container in (cache, ring):
+        keys = [entry[0] for entry in container._sample(16)]
         assert len(set(keys)) == len(keys) in range(8, 17)
         assert min(keys) < 100 and max(keys) > 900
 
@@ -105,6 +105,11 @@ def test_a_sample_of_what_is_left(left):
     assert 1 <= len({key for key, _ in cache._sample(16)}) <= 16
     assert min(left, 9) <= len(set(ring._sample(16))) <= 16
     assert (cache.stats().hits, cache.stats().misses, next(iter(cache))) == (0, 0, 5_000 - left)
+
+
+def test_the_structure_counts_too():
+    cache = LRUCache(None, dict.fromkeys(range(100_000)))
+    assert row(cache).memory == pytest.approx(100_000 * (40 + sys.getsizeof(1_000)), rel=0.1)
 
 
 def test_what_entries_share_is_counted_once():
@@ -200,7 +205,7 @@ def test_the_text_has_a_line_for_each_container():
     lines = str(ullage.report()).splitlines()
     assert lines[0].split() == ["name", "kind", "entries", "weight", "bound", "hit", "rate", "oldest", "retired"]
     assert lines[1].startswith("answers  LRUCache       1,000")
-    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "-"]
+    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "0"]
     assert lines[3].startswith("containers: 2, with about ")
     assert repr(ullage.report()) == str(ullage.report())
     del keep

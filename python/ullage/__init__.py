@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ullage._causes import Cause
-from ullage._core import deep_sizeof
+from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
@@ -48,6 +48,8 @@ __all__ = [
     "config",
     "configure",
     "deep_sizeof",
+    "flush",
+    "reclaim",
     "report",
     "watch_growth",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ullage import _registry
+from ullage._core import reclaim
 from ullage.monitor import config
 from ullage.monitor.memory import Usage, usage
 from ullage.monitor.report import Row, row
@@ -18,6 +19,8 @@ from ullage.monitor.table import bytes_text
 
 _PIECE = 64
 """Entries that leave at a time."""
+_SLICE = 4096
+"""References that are freed at a time."""
 _FUTILE = 3
 """Rounds without effect after which it stops."""
 _NOTABLE = 0.01
@@ -164,7 +167,7 @@ class MemoryGuard:
         able = [
             (container, each.memory, each.entries)
             for container, each in known
-            if each.memory and each.entries and hasattr(container, "evict")
+            if each.memory and each.entries and callable(getattr(container, "evict", None))
         ]
         sizes = [size for _, size, _ in able]
         # Below `soft` by some of the way between the two: what ends at the edge would begin again at once.
@@ -176,6 +179,9 @@ class MemoryGuard:
                 evicted = _evict(container, math.ceil(entries * (1 - level / size)), stopped)
                 freed += size * evicted // entries
                 self._count(evicted=evicted)
+        # What left may wait to be freed with the writes to come; memory is wanted now.
+        while not stopped.is_set() and reclaim(_SLICE) == _SLICE:
+            pass
         after = self._reader()
         if self._trim and before.used - after.used < freed / 2:
             self._trim(0)
@@ -195,6 +201,8 @@ class MemoryGuard:
 
     def start(self) -> "MemoryGuard":
         """Looks from now on, in a daemon thread. Does nothing if it does so already."""
+        # What cannot be read is an error here, not one a second.
+        self._reader()
         with _starting:
             if self not in _running:
                 self._begin()
@@ -216,16 +224,19 @@ class MemoryGuard:
         self._thread.start()
 
     def _run(self, stopped: threading.Event) -> None:
-        pause = 0.0
+        pause, told = 0.0, None
         while not stopped.wait(pause):
             began = time.monotonic()
             pause = self.interval
             try:
                 if self._check(stopped).share >= self.soft:
                     pause /= 10
+                told = None
             except Exception as error:
-                # A filter may make an error of a warning; a file may be unreadable for once.
-                _tell(error)
+                # A filter may make an error of a warning; a file may be unreadable for a while.
+                if told is not type(error):
+                    _tell(error)
+                told = type(error)
             # It rests for as long as it worked, whatever it is told.
             pause = max(pause, time.monotonic() - began)
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 from ullage import _registry
@@ -170,10 +171,10 @@ def footprint(container: Any, entries: int) -> int | None:
     some = sample(_SAMPLE) if entries else []
     if not some:
         return structure
-    together = deep_sizeof(*some, limit=_LOOKED_AT * len(some))
+    together = deep_sizeof(*chain.from_iterable(some), limit=_LOOKED_AT * len(some))
     if len(some) == 1:
-        return structure + together * max(entries, 1)
-    apart = sum(deep_sizeof(entry, limit=_LOOKED_AT) for entry in some)
+        return structure + together * entries
+    apart = sum(deep_sizeof(*entry, limit=_LOOKED_AT) for entry in some)
     shared = max(apart - together, 0) / (len(some) - 1)
     own = max(together - shared, 0) / len(some)
     return structure + round(shared + own * max(entries, len(some)))
@@ -185,7 +186,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     weights = [_amount(row.weight, row.unit)] if row.weight is not None else []
     weights += [f"~{bytes_text(row.memory)}"] if row.estimated and row.memory is not None else []
     return (
-        row.label,
+        row.name or "-",
         row.kind,
         "-" if row.entries is None else f"{row.entries:,}",
         ", ".join(weights) or "-",
