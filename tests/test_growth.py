@@ -440,6 +440,11 @@ def test_an_interval_is_a_number_of_seconds(interval: Any) -> None:
         watch_growth(interval)
 
 
+def test_a_timer_is_callable() -> None:
+    with pytest.raises(TypeError, match="timer must be callable"):
+        watch_growth(None, timer=7)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("least", [0, -1, None, True, 1.5, "1"])
 def test_a_length_is_an_integer(least: Any) -> None:
     with pytest.raises((TypeError, ValueError), match="min_length must be"):

@@ -62,7 +62,6 @@ _LEAVES = _PLAIN | _ids(
     *(MethodDescriptorType, MethodWrapperType, WrapperDescriptorType),
 )
 """Classes whose objects lead to no container, or to those of another module."""
-
 _SHARED = _ids(ModuleType, FunctionType, BuiltinFunctionType, CodeType)
 
 _module_namespace: Any = vars(ModuleType)["__dict__"].__get__
@@ -74,15 +73,17 @@ _class_flags: Any = vars(type)["__flags__"].__get__
 _HEAP_TYPE = 1 << 9
 
 
-def kinds() -> dict[int, Any]:
-    """The id of each class that is a list, dict, set or deque, and which of them it is."""
+def kinds() -> tuple[dict[int, Any], list[type]]:
+    """The id of each class that is a list, dict, set or deque, and which of them it is; and the classes, to be kept."""
     found: dict[int, Any] = {}
+    classes: list[type] = []
     for kind in KINDS:
-        classes = [kind]
-        while classes:
-            found[id(classes[-1])] = kind
-            classes += type.__subclasses__(classes.pop())
-    return found
+        below = [kind]
+        for cls in below:
+            found[id(cls)] = kind
+            below += type.__subclasses__(cls)
+        classes += below
+    return found, classes
 
 
 def class_name(cls: type) -> str:
@@ -97,7 +98,7 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
     """
     modules = [
         (name, _module_namespace(module))
-        for name, module in dict.items(sys.modules.copy())
+        for name, module in dict.copy(sys.modules).items()
         if type(name) is str and issubclass(type(module), ModuleType)
     ]
     seen.update(id(scope) for _, scope in modules)
