@@ -24,9 +24,8 @@ from ullage.__main__ import main
 from ullage._stats import CacheStats
 from ullage.monitor import page
 
-MARKUP = (
-    "<img src=x onerror=\"document.title='broken in'\"><b>bold</b></script><script>document.title='broken in'</script>"
-)
+IMAGE = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>"
+SCRIPT = "</td></script><script>document.title='broken in'</script>"
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +42,7 @@ def url() -> Iterator[str]:
 
 
 def by_wsgi(method: str, path: str, mount: str = "") -> tuple[str, dict[str, str], bytes]:
-    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": mount}
+    environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "SCRIPT_NAME": mount, "QUERY_STRING": ""}
     setup_testing_defaults(environ)
     started: list[Any] = []
     parts = validator(page.wsgi)(environ, lambda status, headers, exc_info=None: started.extend((status, headers)))
@@ -148,8 +147,10 @@ class Odd(LRUCache[Any, Any]):
         )
 
 
-@pytest.mark.parametrize("said", [RuntimeError("not today"), float("nan"), float("inf"), object(), {1: 2}, 2**80, None])
-@pytest.mark.parametrize("called", [MARKUP, "\ud800\x00\u202e", 7, b"bytes", ["list"], None])
+@pytest.mark.parametrize(
+    "said", [RuntimeError("not today"), float("nan"), float("inf"), object(), {1: 2}, "text", 2**80, None]
+)
+@pytest.mark.parametrize("called", [IMAGE, SCRIPT, "\ud800\x00\u202e", 7, b"bytes", ["list"], None])
 def test_the_data_are_json_whatever_containers_say(called: Any, said: Any) -> None:
     odd, other = Odd(5), HistoryRing(5, name="other")
     odd.called, odd.said = called, said
@@ -224,8 +225,7 @@ def test_in_a_browser(url: str, tmp_path: Path) -> None:
     command = [browser(), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
     command += ["--virtual-time-budget=10000", "--enable-logging=stderr", "--dump-dom", url]
     cache: LRUCache[Any, Any] = LRUCache(max_bytes="1 MiB", name="answers")
-    evil = Odd(5)
-    evil.called = MARKUP
+    evil = [LRUCache(5, name=name) for name in (IMAGE, SCRIPT)]
     failing = Odd(5)
     failing.called, failing.said = "failing", RuntimeError("not <i>today</i>")
     transfers = TransferMap(30.0, name="transfers")
@@ -245,11 +245,11 @@ def test_in_a_browser(url: str, tmp_path: Path) -> None:
         user.join()
     document, said = done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert said == [], "the browser refused or missed something"
-    for name in ("answers", "transfers", "failing", MARKUP, "RuntimeError: not <i>today</i>"):
+    for name in ("answers", "transfers", IMAGE, SCRIPT, "failing", "RuntimeError: not <i>today</i>"):
         assert html.escape(name, quote=False) in document
     assert "broken in</title>" not in document
     assert "<b>" not in document and "<i>t" not in document
-    assert document.count("<tr>") == 4
+    assert document.count("<tr>") == 3 + len(evil)
     assert re.search(r'class="line" d="M[\d.]+ [\d.]+L', document), "nothing is plotted"
     assert re.search(r"100\.0 %.*last 30 s", document)
 

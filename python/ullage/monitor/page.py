@@ -25,7 +25,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ullage import _registry
 from ullage.monitor.memory import usage
-from ullage.monitor.metrics import text
 from ullage.monitor.report import Row, row
 
 if TYPE_CHECKING:
@@ -57,16 +56,20 @@ _HEADERS = (
 )
 
 
+_NUMBERS = ("entries", "weight", "max_weight", "max_entries", "memory", "hit_rate", "oldest", "retired")
+
+
 def data() -> dict[str, Any]:
     """What the page shows, fit for JSON: the program, its memory, and a row for each container as in `ullage.report()`.
 
     `memory` of a container is there where weights are bytes: to estimate it otherwise takes longer than a glance may.
     """
     process = None
-    with suppress(OSError, NotImplementedError):
+    with suppress(OSError, ValueError, NotImplementedError):
         process = asdict(usage())
+    name = Path(next(iter(getattr(sys, "argv", ())), "")).name
     return {
-        "program": f"{Path(sys.argv[0]).name or 'python'}, process {os.getpid()} on {socket.gethostname()}",
+        "program": f"{name or 'python'}, process {os.getpid()} on {socket.gethostname()}",
         "time": time.time(),
         "process": process,
         "containers": [_row(container) for container in _registry.live()],
@@ -74,14 +77,17 @@ def data() -> dict[str, Any]:
 
 
 def _row(container: Any) -> dict[str, Any]:
-    found = row(container, estimate=False)
-    numbers = {name: value for name, value in found.stats.items() if isinstance(value, (int, float))}
-    found = replace(found, name=text(found.name), stats=numbers)
+    kind = type(container).__name__
     try:
-        json.dumps(asdict(found), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        found = Row(found.name, found.kind, error=f"{type(error).__name__}: {error}")
-    return {"id": id(container)} | asdict(found)
+        found = row(container, estimate=False)
+        numbers = {name: value for name, value in found.stats.items() if isinstance(value, (int, float))}
+        plain = asdict(replace(found, stats=numbers))
+        if not all(isinstance(plain[name], (int, float, type(None))) for name in _NUMBERS):
+            raise TypeError("its statistics are no numbers")
+        json.dumps(plain, allow_nan=False)
+    except Exception as error:
+        plain = asdict(Row(None, kind, error=f"cannot be read: {type(error).__name__}"))
+    return {"id": id(container)} | plain
 
 
 class Answer(NamedTuple):
