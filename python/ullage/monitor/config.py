@@ -18,8 +18,8 @@ from ullage.monitor.table import Table, bytes_text
 PROFILES = ("dev", "prod", "notebook")
 PREFIX = "ULLAGE_"
 
-# Read elsewhere: by the compiled part, and by the benchmarks.
-_OTHERS = frozenset({"ULLAGE_SWEEPER", "ULLAGE_BENCH_QUICK"})
+# Read by the benchmarks.
+_OTHERS = frozenset({"ULLAGE_BENCH_QUICK"})
 
 
 def share(value: object, name: str) -> float:
@@ -88,6 +88,8 @@ KINDS: dict[str, _Kind] = {
     "guard_warn_every": _Kind("seconds between two warnings of MemoryGuard", span, 60.0, 600.0, 60.0),
     "guard_trim": _Kind("whether MemoryGuard gives freed memory back to the system", switch, False, False, False),
 }
+# Read once, when ullage is imported.
+_FIXED = {"sweeper": _Kind("whether a thread frees and expires what nobody touches", switch, True, True, True)}
 DEFAULT_PROFILE = "prod"
 
 _arguments: Mapping[str, Any] = {}
@@ -163,7 +165,8 @@ def configure(profile: str | None = None, **settings: Any) -> Config:
         settings["profile"] = profile
     for name in settings:
         if name != "profile" and name not in KINDS:
-            raise TypeError(f"there is no setting {name!r}; there are profile, {', '.join(KINDS)}")
+            fixed = f"; {name} is a variable only, {PREFIX}{name.upper()}" if name in _FIXED else ""
+            raise TypeError(f"there is no setting {name!r}; there are profile, {', '.join(KINDS)}{fixed}")
     kept = {name: value for name, value in {**_arguments, **settings}.items() if value is not None}
     resolved = _resolved(kept)
     _arguments = kept
@@ -179,14 +182,15 @@ def _resolved(arguments: Mapping[str, Any]) -> Config:
     variables = _variables()
     profile = _profile(arguments, variables)
     settings = [profile]
-    for name, kind in KINDS.items():
+    for name, kind in {**KINDS, **_FIXED}.items():
         variable = PREFIX + name.upper()
         if name in arguments:
             given, called, origin = arguments[name], name, "argument"
         elif variable in variables:
             given, called, origin = variables[variable], variable, variable
         else:
-            given, called, origin = getattr(kind, profile.value), name, f"profile {profile.value}"
+            origin = "default" if name in _FIXED else f"profile {profile.value}"
+            given, called = getattr(kind, profile.value), name
         settings.append(Setting(name, kind.parse(given, called), given, origin))
     found = Config(tuple(settings))
     soft, hard = found["guard_soft"], found["guard_hard"]
@@ -212,7 +216,7 @@ def _profile(arguments: Mapping[str, Any], variables: Mapping[str, str]) -> Sett
 
 def _variables() -> dict[str, str]:
     """Our variables; one that is empty is as good as not set."""
-    known = [PREFIX + name.upper() for name in ("profile", *KINDS)]
+    known = [PREFIX + name.upper() for name in ("profile", *KINDS, *_FIXED)]
     ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     for name in ours:
         if name not in known and name not in _OTHERS:
@@ -231,4 +235,4 @@ def _shown(setting: Setting) -> str:
 
 
 def _what(name: str) -> str:
-    return KINDS[name].what if name in KINDS else "the settings to begin with"
+    return "the settings to begin with" if name == "profile" else {**KINDS, **_FIXED}[name].what
