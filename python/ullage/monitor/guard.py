@@ -128,12 +128,13 @@ class MemoryGuard:
 
     def _check(self, stopped: threading.Event) -> Usage:
         # One at a time: a second thread, or a hook of a container that is being shrunk, only reads.
-        if not self._looking.acquire(blocking=False):
+        looking = self._looking
+        if not looking.acquire(blocking=False):
             return self._reader()
         try:
             return self._look(stopped)
         finally:
-            self._looking.release()
+            looking.release()
 
     def _look(self, stopped: threading.Event) -> Usage:
         now = self._reader()
