@@ -40,16 +40,24 @@ def only_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_all", [])
 
 
-@pytest.fixture(params=["text/plain", "application/openmetrics-text"])
-def scrape(request: Any) -> Iterator[Scrape]:
-    """Asks an exposition endpoint over loopback; returns (metric, container) -> value."""
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[tuple[Any, str]]:
+    """A registry, and where it is served over loopback."""
     registry = prometheus_client.CollectorRegistry()
-    registry.register(UllageCollector())
     server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+    yield registry, f"http://127.0.0.1:{server.server_port}/metrics"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(params=["text/plain", "application/openmetrics-text"])
+def scrape(request: Any, endpoint: tuple[Any, str]) -> Iterator[Scrape]:
+    """Asks an exposition endpoint; returns (metric, container) -> value."""
+    registry, url = endpoint
     parse = parse_text if request.param == "text/plain" else parse_openmetrics
 
     def ask() -> dict[tuple[str, str], float]:
-        url = f"http://127.0.0.1:{server.server_port}/metrics"
         with urlopen(Request(url, headers={"Accept": request.param}), timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith(request.param)
             families = list(parse(answer.read().decode()))
@@ -58,10 +66,9 @@ def scrape(request: Any) -> Iterator[Scrape]:
         assert len(found) == len(samples), "a series stands there twice"
         return found
 
+    registry.register(collector := UllageCollector())
     yield ask
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    registry.unregister(collector)
 
 
 def test_a_scrape_says_what_stats_say(scrape: Scrape) -> None:

@@ -179,6 +179,23 @@ def test_a_program_that_serves_ends() -> None:
     assert run("from ullage.monitor import page; print(page.serve(0).url)").stderr == ""
 
 
+def test_a_forked_child_does_not_serve_and_ends() -> None:
+    code = """
+        import os, sys
+        from urllib.request import urlopen
+        from ullage.monitor import page
+
+        serving = page.serve(0)
+        child = os.fork()
+        if not child:
+            serving.close()
+            sys.exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert urlopen(serving.url, timeout=10).status == 200
+    """
+    run(code)
+
+
 def test_top_shows_the_table_of_another_program(url: str, capsys: pytest.CaptureFixture[str]) -> None:
     cache = LRUCache(5, {1: 1}, name="answers")
     evil = LRUCache(5, name="\x1b[2J\nred [bold]")

@@ -139,6 +139,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 30
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -151,12 +153,14 @@ class Serving:
         self.url = f"http://{host}:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, name="ullage-page", daemon=True)
         self._thread.start()
-        atexit.register(self.close)
+        _running.add(self)
 
     def close(self) -> None:
         """Serves no more. May be called again."""
-        atexit.unregister(self.close)
-        self._server.shutdown()
+        _running.discard(self)
+        # In a forked child there is no thread that could end.
+        if self._thread.is_alive():
+            self._server.shutdown()
         self._server.server_close()
 
     def __enter__(self) -> Serving:
@@ -164,6 +168,19 @@ class Serving:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+_running: set[Serving] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for serving in list(_running):
+        serving.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def serve(port: int = PORT, host: str = "127.0.0.1") -> Serving:
