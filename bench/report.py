@@ -23,6 +23,7 @@ import history
 import instructions
 import maps
 import memory
+import samples
 import transfers
 import watching
 from rounds import PACE
@@ -68,6 +69,7 @@ NOTES = {
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
     "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
+    "samples": "`watch_growth` looks at every object; beside it, a full collection, which the program has anyway.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -89,6 +91,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "memory": memory.tables,
     "growth": growth.tables,
     "watching": watching.tables,
+    "samples": samples.tables,
     "instructions": instructions.tables,
 }
 

@@ -15,6 +15,7 @@ import instructions
 import maps
 import memory
 import pytest
+import samples
 import transfers
 import watching
 from rounds import PACE, Race
@@ -29,6 +30,7 @@ TABLES = [
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
     pytest.param(watching.tables, id="watching"),
+    pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
 ]
 

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -109,6 +109,20 @@ def test_weights_of_a_weigher_are_not_called_bytes(scrape: Scrape) -> None:
     assert not {("ullage_weight_bytes", "tokens"), ("ullage_max_entries", "tokens")} & found.keys()
 
 
+def test_costs_in_bytes_are_weights_in_bytes() -> None:
+    @dataclass
+    class Costs:
+        loads: int = 3
+        cost: Any = field(default_factory=lambda: {"bytes": 7, "vram": 8}, metadata={"counts": False})
+        budget: Any = field(default_factory=lambda: {"vram": 9}, metadata={"counts": False})
+
+    class Container:
+        def stats(self) -> Costs:
+            return Costs()
+
+    assert metrics.read(Container()) == {"containers": 1, "loads_total": 3, "weight_bytes": 7}
+
+
 class Hostile(LRUCache[Any, Any]):
     """A cache whose name and statistics raise, once it is told to."""
 
@@ -127,7 +141,9 @@ class Hostile(LRUCache[Any, Any]):
         return super().stats()
 
 
-@pytest.mark.parametrize("name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]])
+@pytest.mark.parametrize(
+    "name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]]
+)
 def test_any_name_makes_a_valid_exposition(scrape: Scrape, name: Any) -> None:
     odd, other = Hostile(5), LRUCache(5, name="other")
     odd.called, odd["a"] = name, 1
