@@ -23,7 +23,9 @@ import history
 import instructions
 import maps
 import memory
+import samples
 import transfers
+import watching
 from rounds import PACE
 from subjects import versions
 from table import Table, missed
@@ -66,6 +68,8 @@ NOTES = {
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
+    "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
+    "samples": "`watch_growth` looks at every object; beside it, a full collection, which the program has anyway.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -86,6 +90,8 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "transfers": transfer_tables,
     "memory": memory.tables,
     "growth": growth.tables,
+    "watching": watching.tables,
+    "samples": samples.tables,
     "instructions": instructions.tables,
 }
 
