@@ -1,0 +1,396 @@
+"""DSPy within bounds: its histories, its trace, its memory cache and its pools of connections.
+
+DSPy records each call in a global list, in one of the language model and in one of every module that led to the call,
+and in a trace. It makes these lists in constructors, in copies and when a program is loaded; so what replaces them
+stands in its classes, before the attribute of each instance.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import version
+from operator import attrgetter
+from types import ModuleType, SimpleNamespace
+from typing import Any
+from weakref import WeakValueDictionary
+
+from ullage import HistoryRing, LRUCache, _sizes, deep_sizeof
+from ullage.monitor import config
+
+
+def install(
+    *,
+    history_bytes: int | str | None = None,
+    history_maxlen: int | str | None = None,
+    cache_bytes: int | str | None = None,
+    cache_policy: str = "lru",
+    engines: int | None = 32,
+    soft: float | str | None = None,
+) -> None:
+    """Bounds all that DSPy keeps of its calls, in objects that exist and in those that are still to come.
+
+    Parameters
+    ----------
+    history_bytes, history_maxlen: the most that each history holds, and the trace: the global history, and that of
+        each language model and of each module. The oldest calls leave first.
+    cache_bytes: the most that the memory cache holds; DSPy's own `memory_max_entries` is kept beside it.
+    cache_policy: which answer leaves the cache first, as `policy` of `LRUCache`.
+    engines: the most pools of connections that a language model keeps with its copies, one for each set of
+        credentials. One that leaves is closed when the last call that uses it ends.
+    soft: the share of `history_bytes` from which on a warning says, once, that a history fills up.
+
+    What is not given is a setting: see `ullage.config()`; that of `soft` is `guard_soft`. Installing again changes the
+    bounds. What a program has put in such a place itself stays there.
+
+    A history is pickled as an empty list: a saved program holds no prompts, and is loaded without ullage too.
+
+    Raises RuntimeError if DSPy is not built as this knows it, and changes nothing then.
+    """
+    global _installed
+    bounds = _Bounds(
+        _setting("history_bytes", history_bytes),
+        _setting("history_maxlen", history_maxlen),
+        _setting("cache_bytes", cache_bytes),
+        cache_policy,
+        _sizes.count(engines, "engines"),
+        _setting("guard_soft", soft, "soft"),
+    )
+    # A policy that is not known is said before anything is changed.
+    bounds.cache("trial")
+    with _installing:
+        uninstall()
+        _installed = _Installation(bounds)
+        _installed.put()
+
+
+def uninstall() -> None:
+    """Gives DSPy its own objects back, with what ours hold by then. Does nothing if nothing is installed."""
+    global _installed
+    with _installing:
+        if _installed:
+            _installed.take_back()
+            _installed = None
+
+
+class _History(HistoryRing[Any]):
+    """Stands for a list. Recording a call never fails the call."""
+
+    __slots__ = ("stock",)
+    stock: Any
+    weight_unit = "bytes"
+
+    def append(self, call: Any, /) -> None:
+        try:
+            super().append(call)
+        except Exception as error:
+            _warn_once("call", f"a call is not recorded in {self.name}: {error}")
+        else:
+            if _installed and self.weight > _installed.bounds.soft * _installed.bounds.history_bytes:
+                _warn_once(
+                    "soft",
+                    f"{self.name} holds {self.weight:,} bytes; from {self.max_weight:,} on the oldest calls leave it. "
+                    "The bound is install(history_bytes=...), or else ullage.configure(history_bytes=...)",
+                )
+
+    def fill(self, stock: list[Any]) -> None:
+        # What others append meanwhile is met as well.
+        for call in stock:
+            self.append(call)
+
+    def pour(self, stock: list[Any]) -> None:
+        stock[:0] = self
+
+    def __getstate__(self) -> None:
+        """A copy stands for no list."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, ()
+
+
+class _Cache(LRUCache[str, Any]):
+    """Stands for cachetools' LRUCache, whose number of entries it keeps to. An answer that is too heavy is not kept."""
+
+    __slots__ = ("stock",)
+    stock: Any
+
+    def __setitem__(self, key: str, answer: Any, /) -> None:
+        try:
+            super().__setitem__(key, answer)
+        except Exception as error:
+            self.pop(key, None)
+            _warn_once("answer", f"an answer is not kept in {self.name}: {error}")
+        while len(self) > self.stock.maxsize:
+            self.evict()
+
+    def fill(self, stock: Any) -> None:
+        for key in list(stock):
+            self[key] = stock[key]
+
+    def pour(self, stock: Any) -> None:
+        stock.update(self.items())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self.stock), (self.stock.maxsize,), None, None, iter(list(self.items()))
+
+
+class _Pools(LRUCache[Any, Any]):
+    """Stands for the dict of connection pools that a language model shares with its copies.
+
+    DSPy does not say when it is done with a pool, so one that leaves is not closed but let go of: each call holds the
+    pool that it uses, and the last to let go closes it.
+    """
+
+    __slots__ = ("stock",)
+    stock: Any
+
+    def fill(self, stock: dict[Any, Any]) -> None:
+        self.update(stock)
+
+    def pour(self, stock: dict[Any, Any]) -> None:
+        stock.update(self.items())
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    history_bytes: int
+    history_maxlen: int | None
+    cache_bytes: int
+    cache_policy: str
+    engines: int | None
+    soft: float
+
+    def history(self, name: str) -> _History:
+        return _History(self.history_maxlen, max_bytes=self.history_bytes, name=name)
+
+    def trace(self, name: str) -> _History:
+        return _History(self.history_maxlen, weigher=_step_bytes, max_weight=self.history_bytes, name=name)
+
+    def cache(self, name: str) -> _Cache:
+        policy: Any = self.cache_policy
+        return _Cache(max_bytes=self.cache_bytes, policy=policy, name=name)
+
+    def pools(self, name: str) -> _Pools:
+        return _Pools(self.engines, name=name)
+
+
+class _Attribute:
+    """Stands in a class before an attribute of its instances, and puts ours in the place of what DSPy puts there.
+
+    At once when it is assigned; when it is read, if it came into `__dict__` by another door, as in unpickling.
+    """
+
+    def __init__(
+        self,
+        owner: type,
+        name: str,
+        kind: type,
+        make: Callable[[str], Any],
+        lock: Callable[[Any], AbstractContextManager[Any]],
+    ) -> None:
+        self.owner = owner
+        self.name = name
+        self.kind = kind
+        self.make = make
+        self.lock = lock
+        # By the id of the object that it stands for, and keeps alive: instances that shared that share ours.
+        self.standing: WeakValueDictionary[int, Any] = WeakValueDictionary()
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        try:
+            value = vars(instance)[self.name]
+        except (KeyError, TypeError):
+            raise AttributeError(f"{owner.__name__!r} has no attribute {self.name!r}") from None
+        return self.replace(instance) if type(value) is self.kind else value
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        if type(value) is self.kind:
+            # What is assigned stays as it is: its contents are copied.
+            value = self.stand_in(instance, value, _fresh(value, vars(instance).get(self.name)))
+        vars(instance)[self.name] = value
+
+    def __delete__(self, instance: Any) -> None:
+        self.__get__(instance, type(instance))
+        del vars(instance)[self.name]
+
+    def stand_in(self, instance: Any, contents: Any, stock: Any) -> Any:
+        return _stand_in(self.make(f"dspy {type(instance).__name__}.{self.name}"), contents, stock)
+
+    def replace(self, instance: Any) -> Any:
+        with self.lock(instance):
+            stock: Any = vars(instance)[self.name]
+            if type(stock) is not self.kind:
+                return stock
+            ours = self.standing.get(id(stock))
+            if ours is None:
+                ours = self.standing[id(stock)] = self.stand_in(instance, stock, stock)
+            vars(instance)[self.name] = ours
+            stock.clear()
+            return ours
+
+    def restore(self, instance: Any) -> None:
+        with self.lock(instance):
+            _restore(vars(instance), self.name)
+
+
+class _Installation:
+    """What was put where, and how it is taken back."""
+
+    def __init__(self, bounds: _Bounds) -> None:
+        self.bounds = bounds
+        self.unsaid = {"soft", "call", "answer"}
+        """The warnings that have not been given yet."""
+        self.dspy = import_module("dspy")
+        self.base_lm = _look("dspy.clients.base_lm", lambda: import_module("dspy.clients.base_lm"), ModuleType)
+        _look("dspy.clients.base_lm.GLOBAL_HISTORY", lambda: self.base_lm.GLOBAL_HISTORY, list, HistoryRing)
+        self.settings = _look("dspy.dsp.utils.settings", lambda: import_module("dspy.dsp.utils.settings"), ModuleType)
+        self.config = _look("main_thread_config of dspy.settings", lambda: self.settings.main_thread_config, dict)
+        _look(
+            "main_thread_config['trace'] of dspy.settings", lambda: self.config["trace"], list, HistoryRing, type(None)
+        )
+        self.attributes = [
+            self.attribute("BaseLM", lambda cls: cls("ullage/trial"), "history", list, bounds.history),
+            self.attribute("Module", lambda cls: cls(), "history", list, bounds.history),
+            self.attribute(
+                "clients.Cache",
+                lambda cls: cls(False, True, None),
+                "memory_cache",
+                import_module("cachetools").LRUCache,
+                bounds.cache,
+                "_lock",
+            ),
+            self.attribute(
+                "LM",
+                lambda cls: cls("ullage/trial", engine=SimpleNamespace(complete=print)),
+                "_engine_store",
+                dict,
+                bounds.pools,
+                "_engine_lock",
+            ),
+        ]
+
+    def attribute(
+        self, path: str, make: Callable[[Any], Any], name: str, kind: type, ours: Callable[[str], Any], lock: str = ""
+    ) -> _Attribute:
+        """One for a class of DSPy's, after a look at an object of that class."""
+        cls = _look(f"dspy.{path}", lambda: attrgetter(path)(self.dspy), type)
+        trial = _look(f"dspy.{path} as it was", lambda: make(cls), cls)
+        _look(f"dspy.{path}.{name}", lambda: vars(trial)[name], kind)
+        if lock:
+            _look(f"dspy.{path}.{lock}", lambda: getattr(trial, lock).__enter__, object)
+        return _Attribute(cls, name, kind, ours, attrgetter(lock) if lock else lambda _: _replacing)
+
+    def put(self) -> None:
+        calls = self.base_lm.GLOBAL_HISTORY
+        if type(calls) is list:
+            self.base_lm.GLOBAL_HISTORY = _stand_in(self.bounds.history("dspy.GLOBAL_HISTORY"), calls, calls)
+            calls.clear()
+        self.settings.main_thread_config = _bounded_settings(self.config, self.bounds.trace)
+        for attribute in self.attributes:
+            setattr(attribute.owner, attribute.name, attribute)
+        for instance, attribute in self.instances():
+            attribute.__get__(instance, type(instance))
+
+    def take_back(self) -> None:
+        for attribute in self.attributes:
+            if attribute.name in vars(attribute.owner):
+                delattr(attribute.owner, attribute.name)
+        for instance, attribute in self.instances():
+            attribute.restore(instance)
+        values = dict(self.settings.main_thread_config)
+        self.config.clear()
+        self.config.update(values)
+        self.settings.main_thread_config = self.config
+        _restore(self.config, "trace")
+        _restore(vars(self.base_lm), "GLOBAL_HISTORY")
+
+    def instances(self) -> Iterator[tuple[Any, _Attribute]]:
+        """Every object that has one of the attributes."""
+        for instance in gc.get_objects():
+            for attribute in self.attributes:
+                # Not isinstance, which asks the object.
+                if issubclass(type(instance), attribute.owner) and attribute.name in vars(instance):
+                    yield instance, attribute
+
+
+_installed: _Installation | None = None
+_installing = threading.RLock()
+_replacing = threading.RLock()
+
+
+def _setting(name: str, given: object, called: str = "") -> Any:
+    return config.setting(name) if given is None else config.KINDS[name].parse(given, called or name)
+
+
+def _look(what: str, look: Callable[[], Any], *kinds: type) -> Any:
+    """What DSPy has there; RuntimeError if that is not of the kind that is known."""
+    try:
+        found = look()
+    except Exception as error:
+        trouble = f"there is no {what} ({type(error).__name__}: {error})"
+    else:
+        if isinstance(found, kinds):
+            return found
+        trouble = f"{what} is a {type(found).__name__}, not a {kinds[0].__name__}"
+    raise RuntimeError(f"in DSPy {version('dspy')} {trouble}; nothing was installed. A newer ullage may know this DSPy")
+
+
+def _stand_in(ours: Any, contents: Any, stock: Any) -> Any:
+    ours.stock = stock
+    ours.fill(contents)
+    return ours
+
+
+def _restore(place: dict[str, Any], name: str) -> None:
+    """Puts what ours stands for in its place again, with what ours holds. A copy of ours stands for a new list."""
+    ours = place[name]
+    if not isinstance(ours, _History | _Cache | _Pools):
+        return
+    if not hasattr(ours, "stock"):
+        ours.stock = []
+    ours.pour(ours.stock)
+    place[name] = ours.stock
+    ours.clear()
+
+
+def _fresh(stock: Any, current: Any) -> Any:
+    """An empty one. A cache that is loaded from a file keeps to the number of entries of the one that it replaces."""
+    if not hasattr(stock, "maxsize"):
+        return type(stock)()
+    return type(stock)(min(stock.maxsize, current.stock.maxsize) if isinstance(current, _Cache) else stock.maxsize)
+
+
+def _bounded_settings(config: dict[str, Any], make: Callable[[str], _History]) -> dict[str, Any]:
+    """DSPy's settings in a dict that bounds each trace that is configured. One of a `dspy.context` is not: it ends."""
+
+    def bounded(trace: Any, stock: list[Any]) -> Any:
+        return _stand_in(make("dspy.settings.trace"), trace, stock) if type(trace) is list else trace
+
+    class Settings(type(config)):  # type: ignore[misc]
+        def __setitem__(self, name: str, value: Any) -> None:
+            super().__setitem__(name, bounded(value, []) if name == "trace" else value)
+
+    trace = config["trace"]
+    settings = Settings({**config, "trace": bounded(trace, trace)})
+    if type(trace) is list:
+        trace.clear()
+    return settings
+
+
+def _step_bytes(step: Any) -> int:
+    """What a step of the trace holds, but for the module that took it: all its steps share that."""
+    return deep_sizeof(*step[1:]) if type(step) is tuple else deep_sizeof(step)
+
+
+def _warn_once(what: str, text: str) -> None:
+    try:
+        if _installed:
+            _installed.unsaid.remove(what)
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
+    except KeyError:
+        pass
