@@ -1,4 +1,4 @@
-"""The real DSPy, cured by `ullage.integrations.dspy`: what it does to its histories, its cache and its pools goes on."""
+"""The real DSPy, cured by `ullage.integrations.dspy`: its histories, cache and pools do what they did, within bounds."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import copy
 import http.server
 import io
 import json
-import os
 import pickle
-import subprocess
 import sys
 import threading
-import warnings
+import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,9 +26,9 @@ pytest.importorskip("psutil", reason="memory is measured with psutil: pip instal
 import cachetools  # noqa: E402
 import ullage  # noqa: E402
 from dspy.clients import base_lm  # noqa: E402
-from dspy.dsp.utils import settings as dspy_settings_instance  # noqa: E402, F401
 from ullage import HistoryRing, LRUCache  # noqa: E402
 from ullage.integrations.dspy import install, uninstall  # noqa: E402
+from ullage.monitor import config  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
 from dspy_load import OfflineEngine  # noqa: E402
@@ -186,7 +184,7 @@ def test_uninstall_without_install_changes_nothing() -> None:
 
 
 def test_the_bound_in_bytes_holds_for_each_history(lm: Any) -> None:
-    install(history_bytes="100 kB", history_maxlen="none")
+    install(history_bytes="100 kB", history_maxlen="none", soft=1)
     program = Program()
     ask(program, *(str(number).ljust(10_000, "x") for number in range(30)))
     for history in (base_lm.GLOBAL_HISTORY, lm.history, program.history, dspy.settings.trace):
@@ -222,25 +220,20 @@ def test_one_warning_at_the_soft_limit(lm: Any) -> None:
 
 
 def test_bounds_come_from_the_profile_and_config_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "_arguments", {})
     found = {}
-    try:
-        for profile in ("dev", "prod"):
-            ullage.configure(profile=profile)
-            install()
-            history = model().history
-            found[profile] = history.maxlen, history.max_weight, dspy.cache.memory_cache.maxsize
-            assert f"profile {profile}" in str(ullage.config())
-        assert found["dev"][:2] == (1_000, 64 << 20)
-        assert all(dev != prod for dev, prod in zip(*found.values(), strict=True))
-        monkeypatch.setenv("ULLAGE_HISTORY_BYTES", "5 MiB")
-        install(history_maxlen=7)
-        assert (model().history.maxlen, model().history.max_weight) == (7, 5 << 20)
-        assert ullage.config()["history_bytes"].origin == "ULLAGE_HISTORY_BYTES"
-    finally:
-        ullage.configure(**dict.fromkeys(("history_bytes",)))
-        from ullage.monitor import config
-
-        config._arguments = {}
+    for profile in ("dev", "prod"):
+        ullage.configure(profile=profile)
+        install()
+        history = model().history
+        found[profile] = history.maxlen, history.max_weight, dspy.cache.memory_cache.maxsize
+        assert f"profile {profile}" in str(ullage.config())
+    assert found["dev"][:2] == (1_000, 64 << 20)
+    assert all(dev != prod for dev, prod in zip(*found.values(), strict=True))
+    monkeypatch.setenv("ULLAGE_HISTORY_BYTES", "5 MiB")
+    install(history_maxlen=7)
+    assert (model().history.maxlen, model().history.max_weight) == (7, 5 << 20)
+    assert ullage.config()["history_bytes"].origin == "ULLAGE_HISTORY_BYTES"
 
 
 @pytest.mark.parametrize(
@@ -456,3 +449,326 @@ def test_threads_call_while_it_is_installed_and_uninstalled() -> None:
             stop.set()
         assert all(each.result(timeout=120) >= 20 for each in served)
     assert type(lm.history) is list
+
+
+# The memory cache.
+
+
+def fetch(number: int, size: int = 1_000) -> bool:
+    """Looks an answer up and stores it if it is missing, as DSPy does; whether it was there."""
+    request = {"model": "m", "prompt": number}
+    if dspy.cache.get(request) is not None:
+        return True
+    dspy.cache.put(request, {"text": f"{number} ".ljust(size, "x")})
+    return False
+
+
+def test_the_cache_keeps_to_its_bytes_and_the_stock_cache_does_not() -> None:
+    for number in range(300):
+        fetch(number)
+    stock = dspy.cache.memory_cache
+    assert len(stock) == 300
+    install(cache_bytes="100 kB")
+    ours = dspy.cache.memory_cache
+    assert isinstance(ours, LRUCache)
+    for number in range(300, 600):
+        fetch(number)
+        assert ours.currsize <= 100_000
+    assert ours.currsize > 95_000
+    assert fetch(599)
+    assert not fetch(0)
+    uninstall()
+    assert dspy.cache.memory_cache is stock
+    assert 50 < len(stock) < 100
+
+
+def test_a_string_that_an_answer_holds_twice_is_counted_once() -> None:
+    install(cache_bytes="100 kB")
+    text = "x" * 60_000
+    dspy.cache.put({"prompt": 1}, {"outputs": [text], "responses": [{"text": text}]})
+    assert 60_000 < dspy.cache.memory_cache.currsize < 65_000
+    assert dspy.cache.get({"prompt": 1})["outputs"] == [text]
+
+
+def test_an_answer_that_is_used_outlives_those_that_are_not() -> None:
+    install(cache_bytes="20 kB")
+    fetch(0)
+    for number in range(1, 100):
+        fetch(number)
+        assert fetch(0)
+    assert not fetch(1)
+
+
+def test_dspys_own_number_of_entries_is_kept_too() -> None:
+    install(cache_bytes="1 MiB")
+    dspy.configure_cache(enable_disk_cache=False, memory_max_entries=10)
+    for number in range(50):
+        fetch(number)
+    assert len(dspy.cache.memory_cache) == 10
+
+
+def test_a_cache_that_is_switched_off_stays_a_dict() -> None:
+    install()
+    dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=False)
+    assert dspy.cache.memory_cache == {}
+    assert type(dspy.cache.memory_cache) is dict
+
+
+def test_an_answer_too_heavy_for_the_cache_is_given_and_not_kept() -> None:
+    install(cache_bytes="10 kB")
+    fetch(1)
+    with pytest.warns(RuntimeWarning, match="an answer is not kept") as said:
+        assert not fetch(2, size=20_000)
+        assert not fetch(2, size=20_000)
+    assert len(said) == 1
+    assert fetch(1)
+
+
+def test_saving_and_loading_keep_the_bounds(tmp_path: Path) -> None:
+    path = str(tmp_path / "cache.pkl")
+    for number in range(50):
+        fetch(number)
+    dspy.cache.save_memory_cache(path)
+    dspy.configure_cache(enable_disk_cache=False, memory_max_entries=10)
+    dspy.cache.load_memory_cache(path, allow_pickle=True)
+    assert len(dspy.cache.memory_cache) == 50, "the defect of the stock cache: its bound is that of the file"
+
+    dspy.configure_cache(enable_disk_cache=False, memory_max_entries=20)
+    install(cache_bytes="15 kB")
+    dspy.cache.load_memory_cache(path, allow_pickle=True)
+    ours = dspy.cache.memory_cache
+    assert isinstance(ours, LRUCache)
+    assert 5 < len(ours) < 20
+    assert ours.currsize <= 15_000
+    install(cache_bytes="1 MiB")
+    dspy.cache.load_memory_cache(path, allow_pickle=True)
+    assert len(dspy.cache.memory_cache) == 20
+    assert fetch(49)
+
+
+def test_a_file_saved_with_ours_is_one_of_dspys(tmp_path: Path) -> None:
+    path = tmp_path / "cache.pkl"
+    install(cache_bytes="1 MiB")
+    dspy.configure_cache(enable_disk_cache=False, memory_max_entries=10)
+    for number in range(20):
+        fetch(number)
+    dspy.cache.save_memory_cache(str(path))
+    assert b"ullage" not in path.read_bytes()
+    uninstall()
+    dspy.configure_cache(enable_disk_cache=False)
+    dspy.cache.load_memory_cache(str(path), allow_pickle=True)
+    assert type(dspy.cache.memory_cache) is cachetools.LRUCache
+    assert (len(dspy.cache.memory_cache), dspy.cache.memory_cache.maxsize) == (10, 10)
+    assert fetch(19)
+
+
+def test_a_cache_of_ones_own_class_is_bounded_and_a_container_of_ones_own_stays() -> None:
+    class Mine(dspy.clients.Cache):
+        pass
+
+    install(cache_bytes="10 kB")
+    dspy.cache = Mine(False, True, None)
+    for number in range(50):
+        fetch(number)
+    assert dspy.cache.memory_cache.currsize <= 10_000
+    dspy.cache.memory_cache = mine = LRUCache(3)
+    for number in range(50):
+        fetch(number)
+    assert dspy.cache.memory_cache is mine
+    assert len(mine) == 3
+
+
+def test_eight_threads_keep_the_cache_within_its_bounds(tmp_path: Path) -> None:
+    install(cache_bytes="50 kB")
+    path = str(tmp_path / "cache.pkl")
+    over = []
+
+    def work(thread: int) -> None:
+        for number in range(200):
+            fetch((thread * 7 + number) % 100)
+            if number % 50 == 25:
+                dspy.cache.save_memory_cache(f"{path}{thread}")
+                dspy.cache.load_memory_cache(f"{path}{thread}", allow_pickle=True)
+            if dspy.cache.memory_cache.currsize > 50_000:
+                over.append(number)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    assert over == []
+    assert len(dspy.cache.memory_cache) > 30
+
+
+# Pools of connections.
+
+
+class Provider(http.server.BaseHTTPRequestHandler):
+    """A server that speaks as much of OpenAI's interface as a completion needs."""
+
+    protocol_version = "HTTP/1.1"
+    answer = json.dumps(
+        {
+            "id": "1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": "m",
+            "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "yes"}}],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+        }
+    ).encode()
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.server.gate.wait(60)  # type: ignore[attr-defined]
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(self.answer)))
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def served() -> Iterator[SimpleNamespace]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Provider)
+    server.daemon_threads = True
+    server.gate = threading.Event()  # type: ignore[attr-defined]
+    server.gate.set()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    install(engines=4)
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    lm = dspy.LM("openai/m", api_base=url, api_key="k", cache=False, num_retries=0)
+    yield SimpleNamespace(lm=lm, gate=server.gate, url=url)  # type: ignore[attr-defined]
+    server.gate.set()  # type: ignore[attr-defined]
+    lm.close()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_service_with_a_key_for_each_user_keeps_few_pools(served: SimpleNamespace) -> None:
+    served.lm("hello", api_key="first")
+    first = weakref.ref(next(iter(served.lm._engine_store.values())))
+    for user in range(40):
+        assert served.lm("hello", api_key=f"user {user}") == ["yes"]
+        assert len(served.lm._engine_store) <= 4
+    assert first() is None, "a pool that left is closed when nobody uses it"
+    served.lm.close()
+    assert len(served.lm._engine_store) == 0
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_pool_in_use_is_not_closed_when_it_leaves(served: SimpleNamespace) -> None:
+    store = served.lm._engine_store
+    served.gate.clear()
+    with ThreadPoolExecutor(12) as pool:
+        # All of them wait for the server, three times as many as are kept.
+        calls = [pool.submit(served.lm, "hello", api_key="first")]
+        wait_until(lambda: len(store) == 1)
+        key, engine = store.popitem()
+        store[key] = engine
+        first = weakref.ref(engine)
+        del engine
+        calls += [pool.submit(served.lm, "hello", api_key=f"user {user}") for user in range(11)]
+        wait_until(lambda: store.stats().evictions >= 8)
+        assert key not in store
+        assert not first()._closed  # type: ignore[union-attr]
+        served.gate.set()
+        assert [call.result(timeout=60) for call in calls] == [["yes"]] * 12
+    assert len(store) == 4
+    wait_until(lambda: first() is None)
+
+
+def test_copies_share_pools_and_so_they_do_after_uninstall(served: SimpleNamespace) -> None:
+    twin = served.lm.copy()
+    twin("hello")
+    assert served.lm._engine_store is twin._engine_store
+    assert len(served.lm._engine_store) == 1
+    uninstall()
+    assert served.lm._engine_store is twin._engine_store
+    assert type(twin._engine_store) is dict
+    assert len(twin._engine_store) == 1
+    third = served.lm.copy()
+    install(engines=2)
+    assert third._engine_store is twin._engine_store is served.lm._engine_store
+    assert isinstance(twin._engine_store, LRUCache)
+    assert len(twin._engine_store) == 1
+
+
+def test_async_pools_are_bounded_and_those_of_ended_loops_go(served: SimpleNamespace) -> None:
+    async def serve() -> list[Any]:
+        return await asyncio.gather(*(served.lm.acall("hello", api_key=f"user {user}") for user in range(10)))
+
+    for _ in range(3):
+        assert asyncio.run(serve()) == [["yes"]] * 10
+        assert len(served.lm._engine_store) <= 4
+
+
+# When DSPy changes.
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        (base_lm, "GLOBAL_HISTORY"),
+        (settings, "main_thread_config"),
+        (dspy, "BaseLM"),
+        (dspy, "Module"),
+        (dspy, "LM"),
+        (dspy.clients, "Cache"),
+    ],
+)
+def test_a_name_that_is_gone_is_said(place: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = {key: value for key, value in vars(settings).items() if key == "main_thread_config"}
+    with monkeypatch.context() as patch:
+        patch.delattr(place, name)
+        with pytest.raises(RuntimeError, match=rf"DSPy {dspy.__version__} there is no .*{name}"):
+            install()
+    assert settings.main_thread_config is kept["main_thread_config"]
+    assert type(base_lm.GLOBAL_HISTORY) is list
+    assert not {"history", "_engine_store"} & {*vars(dspy.BaseLM), *vars(dspy.LM), *vars(dspy.Module)}
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "moved"),
+    [
+        (dspy.BaseLM, "history", "history"),
+        (dspy.Module, "history", "history"),
+        (dspy.LM, "_engine_store", "_engine_store"),
+        (dspy.clients.Cache, "memory_cache", "memory_cache"),
+    ],
+)
+def test_an_attribute_that_moved_is_said(cls: Any, name: str, moved: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = "_base_init" if cls is dspy.Module else "__init__"
+    original = getattr(cls, first)
+
+    def other(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        vars(self)["elsewhere"] = vars(self).pop(name)
+
+    if cls is dspy.Module:
+        monkeypatch.setattr(cls, "__init__", lambda self: vars(self).pop("history", None))
+        monkeypatch.setattr(dspy.primitives.module.ProgramMeta, "__call__", lambda cls: cls.__new__(cls))
+    else:
+        monkeypatch.setattr(cls, first, other)
+    with pytest.raises(RuntimeError, match=rf"DSPy {dspy.__version__} there is no .*{moved}"):
+        install()
+    assert type(base_lm.GLOBAL_HISTORY) is list
+    assert name not in vars(cls)
+
+
+def test_an_attribute_of_another_kind_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    from collections import deque
+
+    monkeypatch.setattr(base_lm, "GLOBAL_HISTORY", deque())
+    with pytest.raises(RuntimeError, match="GLOBAL_HISTORY is a deque, not a list"):
+        install()
+    monkeypatch.setattr(base_lm, "GLOBAL_HISTORY", [])
