@@ -1,4 +1,4 @@
-"""The real DSPy, cured by `ullage.integrations.dspy`: its histories, cache and pools do what they did, within bounds."""
+"""The real DSPy, cured by `ullage.integrations.dspy`: histories, cache and pools do what they did, within bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from typing import Any
 import pytest
 
 dspy = pytest.importorskip("dspy", reason="the real DSPy is not installed: pip install dspy")
-pytest.importorskip("psutil", reason="memory is measured with psutil: pip install psutil")
 
 import cachetools  # noqa: E402
 import ullage  # noqa: E402
@@ -30,8 +29,8 @@ from ullage import HistoryRing, LRUCache  # noqa: E402
 from ullage.integrations.dspy import install, uninstall  # noqa: E402
 from ullage.monitor import config  # noqa: E402
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dspy_load import OfflineEngine  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from offline import OfflineEngine  # noqa: E402
 
 pytestmark = pytest.mark.integration
 settings = sys.modules["dspy.dsp.utils.settings"]
