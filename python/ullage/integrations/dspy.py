@@ -11,12 +11,13 @@ import gc
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from operator import attrgetter
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -42,7 +43,7 @@ def install(
     cache_bytes: the most that the memory cache holds; DSPy's own `memory_max_entries` is kept beside it.
     cache_policy: which answer leaves the cache first, as `policy` of `LRUCache`.
     engines: the most pools of connections that a language model keeps with its copies, one for each set of
-        credentials. One that leaves is closed when the last call that uses it ends.
+        credentials; None leaves them as they are. One that leaves is closed when the last call that uses it ends.
     soft: the share of `history_bytes` from which on a warning says, once, that a history fills up.
 
     What is not given is a setting: see `ullage.config()`; that of `soft` is `guard_soft`. Installing again changes the
@@ -206,10 +207,10 @@ class _Attribute:
             value = vars(instance)[self.name]
         except (KeyError, TypeError):
             raise AttributeError(f"{owner.__name__!r} has no attribute {self.name!r}") from None
-        return self.replace(instance) if type(value) is self.kind else value
+        return self.replace(instance) if self.grows(value) else value
 
     def __set__(self, instance: Any, value: Any) -> None:
-        if type(value) is self.kind:
+        if self.grows(value):
             # What is assigned stays as it is: its contents are copied.
             value = self.stand_in(instance, value, _fresh(value, vars(instance).get(self.name)))
         vars(instance)[self.name] = value
@@ -218,13 +219,17 @@ class _Attribute:
         self.__get__(instance, type(instance))
         del vars(instance)[self.name]
 
+    def grows(self, value: object) -> bool:
+        """Whether it is what DSPy puts there; anything else is a program's own choice."""
+        return type(value) is self.kind
+
     def stand_in(self, instance: Any, contents: Any, stock: Any) -> Any:
         return _stand_in(self.make(f"dspy {type(instance).__name__}.{self.name}"), contents, stock)
 
     def replace(self, instance: Any) -> Any:
         with self.lock(instance):
-            stock: Any = vars(instance)[self.name]
-            if type(stock) is not self.kind:
+            stock = vars(instance)[self.name]
+            if not self.grows(stock):
                 return stock
             ours = self.standing.get(id(stock))
             if ours is None:
@@ -245,45 +250,14 @@ class _Installation:
         self.bounds = bounds
         self.unsaid = {"soft", "call", "answer"}
         """The warnings that have not been given yet."""
-        self.dspy = import_module("dspy")
-        self.base_lm = _look("dspy.clients.base_lm", lambda: import_module("dspy.clients.base_lm"), ModuleType)
+        self.attributes = list(_attributes(bounds))
+        self.base_lm = _look("dspy.clients.base_lm", lambda: import_module("dspy.clients.base_lm"))
         _look("dspy.clients.base_lm.GLOBAL_HISTORY", lambda: self.base_lm.GLOBAL_HISTORY, list, HistoryRing)
-        self.settings = _look("dspy.dsp.utils.settings", lambda: import_module("dspy.dsp.utils.settings"), ModuleType)
-        self.config = _look("main_thread_config of dspy.settings", lambda: self.settings.main_thread_config, dict)
-        _look(
-            "main_thread_config['trace'] of dspy.settings", lambda: self.config["trace"], list, HistoryRing, type(None)
+        self.settings = _look("dspy.dsp.utils.settings", lambda: import_module("dspy.dsp.utils.settings"))
+        self.config = _look(
+            "dspy.dsp.utils.settings.main_thread_config", lambda: self.settings.main_thread_config, dict
         )
-        self.attributes = [
-            self.attribute("BaseLM", lambda cls: cls("ullage/trial"), "history", list, bounds.history),
-            self.attribute("Module", lambda cls: cls(), "history", list, bounds.history),
-            self.attribute(
-                "clients.Cache",
-                lambda cls: cls(False, True, None),
-                "memory_cache",
-                import_module("cachetools").LRUCache,
-                bounds.cache,
-                "_lock",
-            ),
-            self.attribute(
-                "LM",
-                lambda cls: cls("ullage/trial", engine=SimpleNamespace(complete=print)),
-                "_engine_store",
-                dict,
-                bounds.pools,
-                "_engine_lock",
-            ),
-        ]
-
-    def attribute(
-        self, path: str, make: Callable[[Any], Any], name: str, kind: type, ours: Callable[[str], Any], lock: str = ""
-    ) -> _Attribute:
-        """One for a class of DSPy's, after a look at an object of that class."""
-        cls = _look(f"dspy.{path}", lambda: attrgetter(path)(self.dspy), type)
-        trial = _look(f"dspy.{path} as it was", lambda: make(cls), cls)
-        _look(f"dspy.{path}.{name}", lambda: vars(trial)[name], kind)
-        if lock:
-            _look(f"dspy.{path}.{lock}", lambda: getattr(trial, lock).__enter__, object)
-        return _Attribute(cls, name, kind, ours, attrgetter(lock) if lock else lambda _: _replacing)
+        _look("trace in dspy.settings", lambda: self.config["trace"], list, HistoryRing, type(None))
 
     def put(self) -> None:
         calls = self.base_lm.GLOBAL_HISTORY
@@ -323,6 +297,38 @@ _installing = threading.RLock()
 _replacing = threading.RLock()
 
 
+def _attributes(bounds: _Bounds) -> Iterator[_Attribute]:
+    """One for each attribute of DSPy's objects that grows, found in an object made for that."""
+    dspy = import_module("dspy")
+    engine = SimpleNamespace(complete=print)
+    cache = _look("cachetools.LRUCache", lambda: import_module("cachetools").LRUCache)
+    found: list[tuple[str, Callable[[], Any], str, type, Callable[[str], Any], str]] = [
+        ("dspy.BaseLM", lambda: dspy.BaseLM("ullage/trial"), "history", list, bounds.history, ""),
+        ("dspy.Module", lambda: dspy.Module(), "history", list, bounds.history, ""),
+        (
+            "dspy.clients.Cache",
+            lambda: dspy.clients.Cache(False, True, None),
+            "memory_cache",
+            cache,
+            bounds.cache,
+            "_lock",
+        ),
+    ]
+    if bounds.engines is not None:
+        make = lambda: dspy.LM("ullage/trial", engine=engine)  # noqa: E731
+        found.append(("dspy.LM", make, "_engine_store", dict, bounds.pools, "_engine_lock"))
+    # An experiment of DSPy's, which may end.
+    with suppress(ImportError, AttributeError):
+        typesafe = import_module("dspy.clients.typesafe").TypeSafe
+        found.append(("dspy.clients.typesafe.TypeSafe", typesafe, "history", list, bounds.history, ""))
+    for what, make, name, kind, ours, lock in found:
+        trial = _look(what, make)
+        _look(f"{what}.{name}", partial(vars(trial).__getitem__, name), kind)
+        if lock:
+            _look(f"{what}.{lock}", partial(attrgetter(f"{lock}.__enter__"), trial))
+        yield _Attribute(type(trial), name, kind, ours, attrgetter(lock) if lock else lambda _: _replacing)
+
+
 def _setting(name: str, given: object, called: str = "") -> Any:
     return config.setting(name) if given is None else config.KINDS[name].parse(given, called or name)
 
@@ -334,7 +340,7 @@ def _look(what: str, look: Callable[[], Any], *kinds: type) -> Any:
     except Exception as error:
         trouble = f"there is no {what} ({type(error).__name__}: {error})"
     else:
-        if isinstance(found, kinds):
+        if isinstance(found, kinds or object):
             return found
         trouble = f"{what} is a {type(found).__name__}, not a {kinds[0].__name__}"
     raise RuntimeError(f"in DSPy {version('dspy')} {trouble}; nothing was installed. A newer ullage may know this DSPy")
