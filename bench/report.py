@@ -24,6 +24,7 @@ import instructions
 import maps
 import memory
 import transfers
+import watching
 from rounds import PACE
 from subjects import versions
 from table import Table, missed
@@ -66,6 +67,7 @@ NOTES = {
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
+    "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -86,6 +88,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "transfers": transfer_tables,
     "memory": memory.tables,
     "growth": growth.tables,
+    "watching": watching.tables,
     "instructions": instructions.tables,
 }
 

@@ -1,13 +1,51 @@
 """Bounded containers for Python programs that never stop."""
 
+from typing import TYPE_CHECKING
+
 from ullage._causes import Cause
 from ullage._core import deep_sizeof
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
 from ullage._transfer import TransferMap
-from ullage.monitor.config import config, configure
-from ullage.monitor.report import report
 
-__all__ = ["Cause", "Full", "HistoryRing", "LRUCache", "TransferMap", "config", "configure", "deep_sizeof", "report"]
+if TYPE_CHECKING:
+    from ullage.monitor.config import config, configure
+    from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
+    from ullage.monitor.report import report
+else:
+    # Imported when they are asked for: who wants a container pays for a container.
+    _LATER = {
+        "MemoryGuard": "ullage.monitor.guard",
+        "MemoryPressureWarning": "ullage.monitor.guard",
+        "config": "ullage.monitor.config",
+        "configure": "ullage.monitor.config",
+        "report": "ullage.monitor.report",
+    }
+
+    def __getattr__(name):
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_LATER[name]), name)
+        return value
+
+    def __dir__():
+        return sorted({*globals(), *_LATER})
+
+
+__all__ = [
+    "Cause",
+    "Full",
+    "HistoryRing",
+    "LRUCache",
+    "MemoryGuard",
+    "MemoryPressureWarning",
+    "TransferMap",
+    "config",
+    "configure",
+    "deep_sizeof",
+    "report",
+]
 __version__ = "0.1.0"

@@ -152,6 +152,10 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             max_weight=self.max_weight,
         )
 
+    def evict(self, n: int = 1) -> int:
+        """Lets the `n` oldest items fall off, as if room were needed, and returns how many did. Pinned items stay."""
+        return self._evict(_sizes.whole(n, "n"))
+
     def _sample(self, n: int) -> list[Any]:
         step = max(len(self) // n, 1)
         return self[::step][:n]

@@ -22,8 +22,9 @@ def register(container: object) -> None:
     """Makes a container known to reports, for as long as it lives. It must take weak references.
 
     What a report asks of it: `stats()`, a frozen dataclass whose fields are read by name, and, where there are such
-    things, `name`, `weight_unit` ("bytes" if that is what weights are), `evict(n)`, which the memory guard calls when
-    memory is short, and `_sample(n)`, a few of its entries, unused and uncounted.
+    things, `name`, `weight_unit` ("bytes" if that is what weights are), `_sample(n)`, a few of its entries, unused and
+    uncounted, and `evict(n)`, by which the memory guard asks for `n` entries when memory is short: it returns what
+    left, or how much.
     """
     _all.append(ref(container))
     if len(_all) >= _full:

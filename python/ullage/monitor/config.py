@@ -7,6 +7,7 @@ a setting is asked for, never at import: a mistake in one is an error of the cal
 import math
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ def span(value: object, name: str) -> float:
         number = float(value) if re.fullmatch(r"\s*\d+(\.\d+)?\s*", value, re.ASCII) else math.nan
     elif isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{name} must be a number of seconds; got {type(value).__name__}")
-    if not 0 < number < math.inf:
+    if not 0 < number <= threading.TIMEOUT_MAX:
         raise ValueError(f"{name} must be a number of seconds, more than 0, such as 30; got {value!r}")
     return float(number)
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from ullage import _registry
 from ullage._core import deep_sizeof
+from ullage.monitor.memory import Usage, usage
 from ullage.monitor.table import Table, bytes_text
 
 _SAMPLE = 16
@@ -49,6 +50,8 @@ class Report:
     """What lived when it was made, largest first. `print` shows a table, `as_dict` gives plain values."""
 
     rows: tuple[Row, ...]
+    process: Usage | None
+    """The memory of the whole process; None where it cannot be read."""
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
@@ -57,14 +60,19 @@ class Report:
         return len(self.rows)
 
     def as_dict(self) -> dict[str, Any]:
-        """`{"containers": [...]}`, each with the fields of a `Row`: numbers, text and None only, fit for JSON."""
-        return {"containers": [asdict(row) for row in self.rows]}
+        """`{"containers": [...], "process": {...}}`, with the fields of `Row` and `Usage`; fit for JSON."""
+        return {
+            "containers": [asdict(row) for row in self.rows],
+            "process": None if self.process is None else asdict(self.process),
+        }
 
     def table(self) -> Table:
         """One row a container."""
         headings = ("name", "kind", "entries>", "weight>", "bound>", "hit rate>", "oldest>", "retired>")
         total = sum(row.memory or 0 for row in self.rows)
         foot = [f"containers: {len(self.rows)}, with about {bytes_text(total)}"]
+        if self.process is not None:
+            foot[0] += f"; the process: {self.process}"
         foot += [f"{row.label} does not answer: {row.error}" for row in self.rows if row.error]
         return Table(headings, [_cells(row) for row in self.rows], "\n".join(foot))
 
@@ -83,7 +91,11 @@ def report() -> Report:
     Where weights are not bytes, the memory is estimated from 16 entries of each container.
     """
     rows = [row(container) for container in _registry.live()]
-    return Report(tuple(sorted(rows, key=lambda row: row.memory or 0, reverse=True)))
+    try:
+        process = usage()
+    except (NotImplementedError, OSError):
+        process = None
+    return Report(tuple(sorted(rows, key=lambda row: row.memory or 0, reverse=True)), process)
 
 
 def row(container: Any) -> Row:
