@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from functools import partial
 from importlib import import_module
 from importlib.metadata import version
 from operator import attrgetter
@@ -79,7 +78,7 @@ def uninstall() -> None:
             _installed = None
 
 
-class _History(HistoryRing[Any]):
+class History(HistoryRing[Any]):
     """Stands for a list. Recording a call never fails the call."""
 
     __slots__ = ("stock",)
@@ -99,14 +98,6 @@ class _History(HistoryRing[Any]):
                     "The bound is install(history_bytes=...), or else ullage.configure(history_bytes=...)",
                 )
 
-    def fill(self, stock: list[Any]) -> None:
-        # What others append meanwhile is met as well.
-        for call in stock:
-            self.append(call)
-
-    def pour(self, stock: list[Any]) -> None:
-        stock[:0] = self
-
     def __getstate__(self) -> None:
         """A copy stands for no list."""
 
@@ -114,7 +105,7 @@ class _History(HistoryRing[Any]):
         return list, ()
 
 
-class _Cache(LRUCache[str, Any]):
+class Answers(LRUCache[str, Any]):
     """Stands for cachetools' LRUCache, whose number of entries it keeps to. An answer that is too heavy is not kept."""
 
     __slots__ = ("stock",)
@@ -129,18 +120,11 @@ class _Cache(LRUCache[str, Any]):
         while len(self) > self.stock.maxsize:
             self.evict()
 
-    def fill(self, stock: Any) -> None:
-        for key in list(stock):
-            self[key] = stock[key]
-
-    def pour(self, stock: Any) -> None:
-        stock.update(self.items())
-
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self.stock), (self.stock.maxsize,), None, None, iter(list(self.items()))
 
 
-class _Pools(LRUCache[Any, Any]):
+class Pools(LRUCache[Any, Any]):
     """Stands for the dict of connection pools that a language model shares with its copies.
 
     DSPy does not say when it is done with a pool, so one that leaves is not closed but let go of: each call holds the
@@ -149,12 +133,6 @@ class _Pools(LRUCache[Any, Any]):
 
     __slots__ = ("stock",)
     stock: Any
-
-    def fill(self, stock: dict[Any, Any]) -> None:
-        self.update(stock)
-
-    def pour(self, stock: dict[Any, Any]) -> None:
-        stock.update(self.items())
 
 
 @dataclass(frozen=True)
@@ -166,18 +144,18 @@ class _Bounds:
     engines: int | None
     soft: float
 
-    def history(self, name: str) -> _History:
-        return _History(self.history_maxlen, max_bytes=self.history_bytes, name=name)
+    def history(self, name: str) -> History:
+        return History(self.history_maxlen, max_bytes=self.history_bytes, name=name)
 
-    def trace(self, name: str) -> _History:
-        return _History(self.history_maxlen, weigher=_step_bytes, max_weight=self.history_bytes, name=name)
+    def trace(self, name: str) -> History:
+        return History(self.history_maxlen, weigher=_step_bytes, max_weight=self.history_bytes, name=name)
 
-    def cache(self, name: str) -> _Cache:
+    def cache(self, name: str) -> Answers:
         policy: Any = self.cache_policy
-        return _Cache(max_bytes=self.cache_bytes, policy=policy, name=name)
+        return Answers(max_bytes=self.cache_bytes, policy=policy, name=name)
 
-    def pools(self, name: str) -> _Pools:
-        return _Pools(self.engines, name=name)
+    def pools(self, name: str) -> Pools:
+        return Pools(self.engines, name=name)
 
 
 class _Attribute:
@@ -206,7 +184,8 @@ class _Attribute:
         try:
             value = vars(instance)[self.name]
         except (KeyError, TypeError):
-            raise AttributeError(f"{owner.__name__!r} has no attribute {self.name!r}") from None
+            what = f"type object {owner.__name__!r}" if instance is None else f"{owner.__name__!r} object"
+            raise AttributeError(f"{what} has no attribute {self.name!r}") from None
         return self.replace(instance) if self.grows(value) else value
 
     def __set__(self, instance: Any, value: Any) -> None:
@@ -298,35 +277,32 @@ _replacing = threading.RLock()
 
 
 def _attributes(bounds: _Bounds) -> Iterator[_Attribute]:
-    """One for each attribute of DSPy's objects that grows, found in an object made for that."""
+    """One for each attribute of DSPy's objects that grows."""
     dspy = import_module("dspy")
-    engine = SimpleNamespace(complete=print)
-    cache = _look("cachetools.LRUCache", lambda: import_module("cachetools").LRUCache)
-    found: list[tuple[str, Callable[[], Any], str, type, Callable[[str], Any], str]] = [
-        ("dspy.BaseLM", lambda: dspy.BaseLM("ullage/trial"), "history", list, bounds.history, ""),
-        ("dspy.Module", lambda: dspy.Module(), "history", list, bounds.history, ""),
-        (
-            "dspy.clients.Cache",
-            lambda: dspy.clients.Cache(False, True, None),
-            "memory_cache",
-            cache,
-            bounds.cache,
-            "_lock",
-        ),
-    ]
+    yield _found("dspy.BaseLM", lambda: dspy.BaseLM("ullage/trial"), "history", list, bounds.history)
+    yield _found("dspy.Module", lambda: dspy.Module(), "history", list, bounds.history)
+    stock_cache = _look("cachetools.LRUCache", lambda: import_module("cachetools").LRUCache)
+    cache = lambda: dspy.clients.Cache(False, True, None)  # noqa: E731
+    yield _found("dspy.clients.Cache", cache, "memory_cache", stock_cache, bounds.cache, "_lock")
     if bounds.engines is not None:
-        make = lambda: dspy.LM("ullage/trial", engine=engine)  # noqa: E731
-        found.append(("dspy.LM", make, "_engine_store", dict, bounds.pools, "_engine_lock"))
+        model = lambda: dspy.LM("ullage/trial", engine=SimpleNamespace(complete=print))  # noqa: E731
+        yield _found("dspy.LM", model, "_engine_store", dict, bounds.pools, "_engine_lock")
     # An experiment of DSPy's, which may end.
     with suppress(ImportError, AttributeError):
         typesafe = import_module("dspy.clients.typesafe").TypeSafe
-        found.append(("dspy.clients.typesafe.TypeSafe", typesafe, "history", list, bounds.history, ""))
-    for what, make, name, kind, ours, lock in found:
-        trial = _look(what, make)
-        _look(f"{what}.{name}", partial(vars(trial).__getitem__, name), kind)
-        if lock:
-            _look(f"{what}.{lock}", partial(attrgetter(f"{lock}.__enter__"), trial))
-        yield _Attribute(type(trial), name, kind, ours, attrgetter(lock) if lock else lambda _: _replacing)
+        yield _found("dspy.clients.typesafe.TypeSafe", typesafe, "history", list, bounds.history)
+
+
+def _found(
+    what: str, make: Callable[[], Any], name: str, kind: type, ours: Callable[[str], Any], lock: str = ""
+) -> _Attribute:
+    """An attribute, after a look at an object that was made for that."""
+    trial = _look(what, make)
+    _look(f"{what}.{name}", lambda: vars(trial)[name], kind)
+    if not lock:
+        return _Attribute(type(trial), name, kind, ours, lambda _: _replacing)
+    _look(f"{what}.{lock}", lambda: vars(trial)[lock].__enter__)
+    return _Attribute(type(trial), name, kind, ours, attrgetter(lock))
 
 
 def _setting(name: str, given: object, called: str = "") -> Any:
@@ -348,19 +324,28 @@ def _look(what: str, look: Callable[[], Any], *kinds: type) -> Any:
 
 def _stand_in(ours: Any, contents: Any, stock: Any) -> Any:
     ours.stock = stock
-    ours.fill(contents)
+    if isinstance(ours, History):
+        # What others append meanwhile is met as well.
+        for call in contents:
+            ours.append(call)
+    else:
+        for key in list(contents):
+            ours[key] = contents[key]
     return ours
 
 
 def _restore(place: dict[str, Any], name: str) -> None:
     """Puts what ours stands for in its place again, with what ours holds. A copy of ours stands for a new list."""
     ours = place[name]
-    if not isinstance(ours, _History | _Cache | _Pools):
+    if not isinstance(ours, History | Answers | Pools):
         return
-    if not hasattr(ours, "stock"):
-        ours.stock = []
-    ours.pour(ours.stock)
-    place[name] = ours.stock
+    if isinstance(ours, History):
+        stock = ours.stock = getattr(ours, "stock", [])
+        stock[:0] = ours
+    else:
+        stock = ours.stock
+        stock.update(ours.items())
+    place[name] = stock
     ours.clear()
 
 
@@ -368,10 +353,10 @@ def _fresh(stock: Any, current: Any) -> Any:
     """An empty one. A cache that is loaded from a file keeps to the number of entries of the one that it replaces."""
     if not hasattr(stock, "maxsize"):
         return type(stock)()
-    return type(stock)(min(stock.maxsize, current.stock.maxsize) if isinstance(current, _Cache) else stock.maxsize)
+    return type(stock)(min(stock.maxsize, current.stock.maxsize) if isinstance(current, Answers) else stock.maxsize)
 
 
-def _bounded_settings(config: dict[str, Any], make: Callable[[str], _History]) -> dict[str, Any]:
+def _bounded_settings(config: dict[str, Any], make: Callable[[str], History]) -> dict[str, Any]:
     """DSPy's settings in a dict that bounds each trace that is configured. One of a `dspy.context` is not: it ends."""
 
     def bounded(trace: Any, stock: list[Any]) -> Any:
