@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import gc
 import http.server
 import io
 import json
@@ -771,3 +772,26 @@ def test_an_attribute_of_another_kind_is_said(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(RuntimeError, match="GLOBAL_HISTORY is a deque, not a list"):
         install()
     monkeypatch.setattr(base_lm, "GLOBAL_HISTORY", [])
+
+
+def test_an_experiment_of_dspys_is_bounded_too(lm: Any) -> None:
+    typesafe = pytest.importorskip("dspy.clients.typesafe").TypeSafe()
+    for number in range(5):
+        base_lm.record_history(typesafe, {"prompt": number})
+        del typesafe.history[: -dspy.settings.max_history_size]
+    assert [call["prompt"] for call in typesafe.history] == [2, 3, 4]
+
+
+def test_what_the_collector_does_not_show_is_bounded_when_it_is_used() -> None:
+    lm = model()
+    lm.update_history({"prompt": "1"})
+    gc.freeze()
+    try:
+        install(history_maxlen=2)
+        assert type(vars(lm)["history"]) is list
+        for number in "2", "3":
+            lm.update_history({"prompt": number})
+        assert isinstance(lm.history, HistoryRing)
+        assert [call["prompt"] for call in lm.history] == ["2", "3"]
+    finally:
+        gc.unfreeze()

@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("dspy", reason="the real DSPy is not installed: pip install dspy")
 sys.path.insert(0, str(Path(__file__).parent))
-import dspy_suite  # noqa: E402
+import dspy_suite
 
 pytestmark = pytest.mark.integration
 

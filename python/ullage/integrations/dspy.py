@@ -203,7 +203,9 @@ class _Attribute:
         return type(value) is self.kind
 
     def stand_in(self, instance: Any, contents: Any, stock: Any) -> Any:
-        return _stand_in(self.make(f"dspy {type(instance).__name__}.{self.name}"), contents, stock)
+        model = vars(instance).get("model")
+        label = f"{type(instance).__name__}({model})" if type(model) is str else type(instance).__name__
+        return _stand_in(self.make(f"dspy {label}.{self.name}"), contents, stock)
 
     def replace(self, instance: Any) -> Any:
         with self.lock(instance):
