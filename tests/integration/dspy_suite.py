@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 EXCLUDED = {
-    "test_disabled_serialization": "",
+    "tests/clients/test_cache.py::test_initialization": "isinstance(memory_cache, cachetools.LRUCache)",
+    "tests/clients/test_inspect_global_history.py::test_inspect_history_basic": "isinstance(history, list)",
+    "tests/clients/test_inspect_global_history.py::test_inspect_empty_history": "isinstance(history, list)",
 }
 """Tests that insist on what ours are not, each with what it insists on."""
 
