@@ -571,6 +571,14 @@ def test_a_cache_of_ones_own_class_is_bounded_and_a_container_of_ones_own_stays(
     for number in range(50):
         fetch(number)
     assert dspy.cache.memory_cache.currsize <= 10_000
+    assert not fetch(0)
+
+    class Bare(dspy.clients.Cache):
+        def __init__(self) -> None:
+            self.memory_cache = cachetools.LRUCache(5)
+
+    assert Bare().memory_cache.stats().maxsize == 10_000
+    assert len(copy.copy(Bare()).memory_cache) == 0
     dspy.cache.memory_cache = mine = LRUCache(3)
     for number in range(50):
         fetch(number)

@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
-from operator import attrgetter
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -301,10 +300,10 @@ def _found(
     """An attribute, after a look at an object that was made for that."""
     trial = _look(what, make)
     _look(f"{what}.{name}", lambda: vars(trial)[name], kind)
-    if not lock:
-        return _Attribute(type(trial), name, kind, ours, lambda _: _replacing)
-    _look(f"{what}.{lock}", lambda: vars(trial)[lock].__enter__)
-    return _Attribute(type(trial), name, kind, ours, attrgetter(lock))
+    if lock:
+        _look(f"{what}.{lock}", lambda: vars(trial)[lock].__enter__)
+    # A subclass may do without.
+    return _Attribute(type(trial), name, kind, ours, lambda instance: vars(instance).get(lock, _replacing))
 
 
 def _setting(name: str, given: object, called: str = "") -> Any:
