@@ -159,6 +159,19 @@ def test_uninstall_gives_the_same_objects_back_with_what_was_kept() -> None:
     assert len(lm.history) == 6
 
 
+def test_models_that_shared_a_history_share_it_on() -> None:
+    first, second = model(), model()
+    second.history = first.history
+    first.update_history({"prompt": "1"})
+    install(history_maxlen=3)
+    assert first.history is second.history
+    second.update_history({"prompt": "2"})
+    held = first.history
+    uninstall()
+    assert first.history is second.history
+    assert [call["prompt"] for call in first.history] == [call["prompt"] for call in held] == ["1", "2"]
+
+
 def test_install_again_changes_the_bounds_and_one_uninstall_ends_it(lm: Any) -> None:
     program = Program()
     ask(program, "1", "2", "3")
@@ -693,6 +706,20 @@ def test_a_pool_in_use_is_not_closed_when_it_leaves(served: SimpleNamespace) -> 
         assert [call.result(timeout=60) for call in calls] == [["yes"]] * 12
     assert len(store) == 4
     wait_until(lambda: first() is None)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts sockets in /proc")
+def test_eight_threads_and_two_pools_leave_no_sockets_behind(served: SimpleNamespace) -> None:
+    install(engines=2)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def serve(thread: int) -> list[Any]:
+        return [served.lm("hello", api_key=f"user {thread} {number}") for number in range(10)]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(serve, range(8))) == [[["yes"]] * 10] * 8
+    # Both ends of a connection are in this process.
+    wait_until(lambda: len(list(Path("/proc/self/fd").iterdir())) <= before + 2 * 2)
 
 
 def test_copies_share_pools_and_so_they_do_after_uninstall(served: SimpleNamespace) -> None:

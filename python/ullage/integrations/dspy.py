@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
 from types import SimpleNamespace
 from typing import Any
 from weakref import WeakValueDictionary
@@ -218,9 +217,9 @@ class _Attribute:
             stock.clear()
             return ours
 
-    def restore(self, instance: Any) -> None:
+    def restore(self, instance: Any, poured: dict[int, Any]) -> None:
         with self.lock(instance):
-            _restore(vars(instance), self.name)
+            _restore(vars(instance), self.name, poured)
 
 
 class _Installation:
@@ -254,14 +253,15 @@ class _Installation:
         for attribute in self.attributes:
             if attribute.name in vars(attribute.owner):
                 delattr(attribute.owner, attribute.name)
+        poured: dict[int, Any] = {}
         for instance, attribute in self.instances():
-            attribute.restore(instance)
+            attribute.restore(instance, poured)
         values = dict(self.settings.main_thread_config)
         self.config.clear()
         self.config.update(values)
         self.settings.main_thread_config = self.config
-        _restore(self.config, "trace")
-        _restore(vars(self.base_lm), "GLOBAL_HISTORY")
+        _restore(self.config, "trace", poured)
+        _restore(vars(self.base_lm), "GLOBAL_HISTORY", poured)
 
     def instances(self) -> Iterator[tuple[Any, _Attribute]]:
         """Every object that has one of the attributes."""
@@ -320,7 +320,8 @@ def _look(what: str, look: Callable[[], Any], *kinds: type) -> Any:
         if isinstance(found, kinds or object):
             return found
         trouble = f"{what} is a {type(found).__name__}, not a {kinds[0].__name__}"
-    raise RuntimeError(f"in DSPy {version('dspy')} {trouble}; nothing was installed. A newer ullage may know this DSPy")
+    release = getattr(import_module("dspy"), "__version__", "of unknown version")
+    raise RuntimeError(f"in DSPy {release} {trouble}; nothing was installed. A newer ullage may know this DSPy")
 
 
 def _stand_in(ours: Any, contents: Any, stock: Any) -> Any:
@@ -335,19 +336,20 @@ def _stand_in(ours: Any, contents: Any, stock: Any) -> Any:
     return ours
 
 
-def _restore(place: dict[str, Any], name: str) -> None:
-    """Puts what ours stands for in its place again, with what ours holds. A copy of ours stands for a new list."""
+def _restore(place: dict[str, Any], name: str, poured: dict[int, Any]) -> None:
+    """Puts what ours stands for in its place again, and once what ours holds into that; for a copy of ours, a list."""
     ours = place[name]
     if not isinstance(ours, History | Answers | Pools):
         return
-    if isinstance(ours, History):
-        stock = ours.stock = getattr(ours, "stock", [])
-        stock[:0] = ours
-    else:
-        stock = ours.stock
-        stock.update(ours.items())
-    place[name] = stock
-    ours.clear()
+    if not hasattr(ours, "stock"):
+        ours.stock = []
+    if id(ours) not in poured:
+        poured[id(ours)] = ours
+        if isinstance(ours, History):
+            ours.stock[:0] = ours
+        else:
+            ours.stock.update(ours.items())
+    place[name] = ours.stock
 
 
 def _fresh(stock: Any, current: Any) -> Any:
