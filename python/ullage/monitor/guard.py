@@ -292,8 +292,9 @@ def _message(now: Usage, rows: Sequence[Row]) -> str:
     largest = sorted((row for row in rows if row.memory), key=lambda row: row.memory or 0, reverse=True)
     told = ", ".join(f"{row.label} ({row.kind}) {bytes_text(row.memory or 0)}" for row in largest[:3])
     total = bytes_text(sum(row.memory or 0 for row in largest))
-    return f"memory is at {now.share:.0%} of its limit: {now}. " + (
-        f"Containers hold about {total} of it; the largest: {told}." if largest else "No container holds any of it."
+    return (
+        f"memory is at {now.share:.0%} of its limit: {now}. "
+        + (f"Containers hold about {total} of it; the largest: {told}." if largest else "No container holds any of it.")
     )
 
 
