@@ -6,6 +6,7 @@
 
 use crate::error::{Error, Result};
 use crate::ffi::{self, attached, door, Method};
+use crate::key::Key;
 use crate::lock::Shared;
 use crate::value::Object;
 use pyo3::exceptions::{PyReferenceError, PyTypeError};
@@ -13,13 +14,12 @@ use pyo3::ffi::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
-use smallvec::SmallVec;
 use std::ffi::{c_int, c_uint, c_void, CStr};
 use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null_mut, NonNull};
 use std::slice::from_raw_parts;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use ullage_core::{mix, Equality, Lru, New, Removed, Tick, Verdict};
+use ullage_core::{mix, Equality, Lru, New, Refused, Removed, Tick, Verdict};
 
 /// No entry has a lifetime, so it is always the same time.
 const NOW: Tick = Tick(0);
@@ -52,41 +52,70 @@ struct Parts {
     mark: Object,
 }
 
-/// A call being looked for: the items of the key that it would have, borrowed from the caller, and their hash.
-struct Call<'a> {
+/// What a call would have for a key: an equality that can become the key itself.
+trait Question: Equality<Object, Error = Error> {
+    /// The mixed hash.
+    fn hash(&self) -> u32;
+
+    /// The key, made to be stored.
+    fn to_key(&self) -> Result<Object>;
+
+    /// Whether the collector may have to know of the key.
+    fn is_collectable(&self) -> bool;
+}
+
+/// A lone `str` or `int`, which a stored tuple never equals.
+impl Question for Key {
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    fn to_key(&self) -> Result<Object> {
+        Ok(self.to_object())
+    }
+
+    fn is_collectable(&self) -> bool {
+        false
+    }
+}
+
+/// All other calls: the items of the tuple that would be the key, borrowed from the caller, and their hash.
+struct Items<'a> {
     items: &'a [*mut PyObject],
     hash: u32,
 }
 
-impl<'a> Call<'a> {
-    /// Hashes the items, each once and in order; Python may run.
+impl<'a> Items<'a> {
+    /// Hashes the items, each once and in order, as a tuple does (xxHash); Python may run.
     ///
     /// # Safety
-    /// The items are valid for as long as the call is used, and the thread is attached.
+    /// The items are valid for as long as this is used, and the thread is attached.
     #[inline(always)]
-    unsafe fn new(items: &'a [*mut PyObject]) -> Result<Call<'a>> {
-        // SAFETY: passed on to the caller.
-        unsafe {
-            let hash = match items {
-                [item] if ffi::is_scalar(*item) => hashed(*item)?,
-                items => hash_of_items(items)?,
+    unsafe fn new(items: &'a [*mut PyObject]) -> Result<Self> {
+        let mut hash: u64 = 0x27D4_EB2F_1656_67C5;
+        for &item in items {
+            // SAFETY: passed on to the caller.
+            let lane = match unsafe { ffi::hash(item) } {
+                -1 => return Err(raised()),
+                lane => lane as u64,
             };
-            Ok(Call { items, hash: mix(hash) })
+            hash = hash.wrapping_add(lane.wrapping_mul(0xC2B2_AE3D_27D4_EB4F)).rotate_left(31);
+            hash = hash.wrapping_mul(0x9E37_79B1_85EB_CA87);
         }
+        Ok(Items { items, hash: mix(hash) })
+    }
+}
+
+impl Question for Items<'_> {
+    #[inline(always)]
+    fn hash(&self) -> u32 {
+        self.hash
     }
 
-    fn is_alone(&self) -> bool {
-        // SAFETY: whoever made the call vouched for its items.
-        matches!(self.items, [item] if unsafe { ffi::is_scalar(*item) })
-    }
-
-    /// The key, made to be stored.
     fn to_key(&self) -> Result<Object> {
-        // SAFETY: whoever made the call vouched for its items; a new tuple is filled before anything sees it.
+        // SAFETY: whoever made this vouched for the items; a new tuple is filled before anything sees it.
         unsafe {
-            if self.is_alone() {
-                return Ok(Object::from_borrowed(self.items[0]));
-            }
             let tuple = Object::from_owned(PyTuple_New(self.items.len() as Py_ssize_t)).ok_or_else(raised)?;
             for (i, &item) in self.items.iter().enumerate() {
                 PyTuple_SET_ITEM(tuple.as_ptr(), i as Py_ssize_t, Object::from_borrowed(item).into_ptr());
@@ -94,48 +123,22 @@ impl<'a> Call<'a> {
             Ok(tuple)
         }
     }
-}
 
-/// The exception that is set.
-#[cold]
-fn raised() -> Error {
-    attached(PyErr::fetch).into()
-}
-
-#[inline(always)]
-unsafe fn hashed(item: *mut PyObject) -> Result<u64> {
-    // SAFETY: passed on to the caller.
-    match unsafe { ffi::hash(item) } {
-        -1 => Err(raised()),
-        hash => Ok(hash as u64),
+    fn is_collectable(&self) -> bool {
+        // SAFETY: as above.
+        self.items.iter().any(|&item| unsafe { ffi::is_collectable(item) })
     }
 }
 
-/// As the hash of a tuple: xxHash over the hashes of the items.
-#[inline(always)]
-unsafe fn hash_of_items(items: &[*mut PyObject]) -> Result<u64> {
-    let mut hash: u64 = 0x27D4_EB2F_1656_67C5;
-    for &item in items {
-        // SAFETY: passed on to the caller.
-        let lane = unsafe { hashed(item)? };
-        hash = hash.wrapping_add(lane.wrapping_mul(0xC2B2_AE3D_27D4_EB4F)).rotate_left(31);
-        hash = hash.wrapping_mul(0x9E37_79B1_85EB_CA87);
-    }
-    Ok(hash)
-}
-
-impl Equality<Object> for Call<'_> {
+impl Equality<Object> for Items<'_> {
     type Error = Error;
 
     #[inline(always)]
     fn verdict(&self, stored: &Object) -> Verdict {
-        // SAFETY: whoever made the call vouched for its items, and a stored key is valid by its own reference.
+        // SAFETY: whoever made this vouched for the items, and a stored key is valid by its own reference.
         unsafe {
             match ffi::items_of_tuple(stored.as_ptr()) {
-                None if self.items.len() == 1 => ffi::verdict(stored.as_ptr(), self.items[0]),
-                Some(items) if items.len() == self.items.len() && !self.is_alone() => {
-                    ffi::verdict_of_items(items, self.items, 0)
-                }
+                Some(stored) if stored.len() == self.items.len() => ffi::verdict_of_items(stored, self.items, 0),
                 _ => Verdict::Different,
             }
         }
@@ -143,11 +146,9 @@ impl Equality<Object> for Call<'_> {
 
     #[cold]
     fn ask(&self, stored: &Object) -> Result<bool> {
-        let pointer = stored.as_ptr();
-        // SAFETY: as for `verdict`; the stored key is kept alive by its reference, a tuple's items by the tuple.
+        // SAFETY: as for `verdict`; the stored tuple is kept alive by its reference, and its items by the tuple.
         unsafe {
-            let items = ffi::items_of_tuple(pointer).unwrap_or_else(|| std::slice::from_ref(&pointer));
-            for (&stored, &item) in items.iter().zip(self.items) {
+            for (&stored, &item) in ffi::items_of_tuple(stored.as_ptr()).unwrap_or(&[]).iter().zip(self.items) {
                 if !ffi::ask(stored, item)? {
                     return Ok(false);
                 }
@@ -165,6 +166,12 @@ impl Equality<Object> for Call<'_> {
     }
 }
 
+/// The exception that is set.
+#[cold]
+fn raised() -> Error {
+    attached(PyErr::fetch).into()
+}
+
 /// The arguments of one call, as the interpreter passes them.
 #[derive(Clone, Copy)]
 struct Arguments {
@@ -174,44 +181,37 @@ struct Arguments {
 }
 
 impl Arguments {
-    unsafe fn positional<'a>(self) -> &'a [*mut PyObject] {
-        // SAFETY: passed on to the caller.
-        unsafe { self.first(PyVectorcall_NARGS(self.nargsf) as usize) }
-    }
-
-    unsafe fn first<'a>(self, n: usize) -> &'a [*mut PyObject] {
-        // SAFETY: the caller asks for no more than there are; of none there may be no address either.
-        match n {
+    /// The positional ones, and `more` of those behind them.
+    ///
+    /// # Safety
+    /// There are as many, and they outlive what is done with them.
+    #[inline(always)]
+    unsafe fn first<'a>(self, more: usize) -> &'a [*mut PyObject] {
+        // SAFETY: passed on to the caller. Of none there may be no address either.
+        match unsafe { PyVectorcall_NARGS(self.nargsf) } as usize + more {
             0 => &[],
             n => unsafe { from_raw_parts(self.args, n) },
         }
     }
+}
 
-    /// The items of the key where they are not just the positional arguments; the types among them are held.
-    unsafe fn items(self, memo: &Memo, parts: &Parts) -> Result<(Items, Types)> {
-        let (mut items, mut types) = (Items::new(), Types::new());
-        // SAFETY: the interpreter passes a tuple of names, and as many values behind the positional arguments.
-        unsafe {
-            let names = ffi::items_of_tuple(self.names).unwrap_or(&[]);
-            let positional = self.positional();
-            let given = self.first(positional.len() + names.len());
-            items.try_reserve(2 * given.len() + names.len() + 1).map_err(|_| ullage_core::Refused::NoMemory)?;
-            items.extend_from_slice(positional);
-            if !names.is_empty() {
-                items.push(parts.mark.as_ptr());
-                items.extend(names.iter().zip(&given[positional.len()..]).flat_map(|(&name, &value)| [name, value]));
-            }
-            if memo.typed {
-                types.extend(given.iter().map(|&object| Object::from_borrowed(Py_TYPE(object).cast())));
-                items.extend(types.iter().map(Object::as_ptr));
-            }
-        }
-        Ok((items, types))
+/// References to the types among the items of a key: an argument may change its class while it is compared.
+struct Held<'a>(&'a [*mut PyObject]);
+
+impl<'a> Held<'a> {
+    unsafe fn new(types: &'a [*mut PyObject]) -> Self {
+        // SAFETY: the caller passes valid types.
+        types.iter().for_each(|&class| unsafe { Py_INCREF(class) });
+        Held(types)
     }
 }
 
-type Items = SmallVec<[*mut PyObject; 16]>;
-type Types = SmallVec<[Object; 4]>;
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        // SAFETY: their references are held since `new`.
+        self.0.iter().for_each(|&class| unsafe { Py_DECREF(class) });
+    }
+}
 
 impl Memo {
     /// The instance behind a pointer that one of its slots was called with.
@@ -226,18 +226,68 @@ impl Memo {
 
     /// The stored result of a call, or else that of the function.
     #[inline(always)]
-    fn answer(&self, call: &Call<'_>, arguments: Arguments) -> Result<*mut PyObject> {
-        let found = self.shared.ask(call, |lru, probe| Ok(lru.get(call.hash, probe, NOW)?.map(Object::dup)))?;
+    fn answer(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
+        let hash = question.hash();
+        let found = self.shared.ask(question, |lru, probe| Ok(lru.get(hash, probe, NOW)?.map(Object::dup)))?;
         match found {
             Some(result) => Ok(result.into_ptr()),
-            None => self.compute(call, arguments),
+            None => self.compute(question, arguments),
         }
     }
 
+    /// The answer to a call that gave names, or whose types count.
+    ///
+    /// # Safety
+    /// The arguments are the interpreter's.
     #[inline(never)]
-    fn compute(&self, call: &Call<'_>, arguments: Arguments) -> Result<*mut PyObject> {
+    unsafe fn answer_flat(&self, arguments: Arguments) -> Result<*mut PyObject> {
+        // SAFETY: the interpreter passes a tuple of names, and as many values behind the positional arguments.
+        unsafe {
+            let names = ffi::items_of_tuple(arguments.names).unwrap_or(&[]);
+            let given = arguments.first(names.len());
+            let (positional, values) = given.split_at(given.len() - names.len());
+            let named = if names.is_empty() { 0 } else { 1 + 2 * names.len() };
+            let types = if self.typed { given.len() } else { 0 };
+
+            let (mut few, mut many) = ([null_mut(); 16], Vec::new());
+            let len = positional.len() + named + types;
+            let items = match few.get_mut(..len) {
+                Some(few) => few,
+                None => {
+                    many.try_reserve_exact(len).map_err(Refused::from)?;
+                    many.resize(len, null_mut());
+                    &mut many[..]
+                }
+            };
+            items[..positional.len()].copy_from_slice(positional);
+            if let [mark, pairs @ ..] = &mut items[positional.len()..][..named] {
+                *mark = self.parts()?.mark.as_ptr();
+                for (pair, (&name, &value)) in pairs.chunks_exact_mut(2).zip(names.iter().zip(values)) {
+                    pair.copy_from_slice(&[name, value]);
+                }
+            }
+            for (class, &object) in items[len - types..].iter_mut().zip(given) {
+                *class = Py_TYPE(object).cast();
+            }
+            let _held = Held::new(&items[len - types..]);
+            self.answer_items(items, arguments)
+        }
+    }
+
+    /// The answer to any call but that of one `str` or `int`.
+    ///
+    /// # Safety
+    /// The items are valid throughout, and the arguments the interpreter's.
+    #[inline(never)]
+    unsafe fn answer_items(&self, items: &[*mut PyObject], arguments: Arguments) -> Result<*mut PyObject> {
+        // SAFETY: passed on to the caller.
+        self.answer(&unsafe { Items::new(items)? }, arguments)
+    }
+
+    #[inline(never)]
+    fn compute(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
         let Some(result) = self.run(arguments)? else { return Ok(null_mut()) };
-        self.store(call, result.dup())?;
+        self.store(question, result.dup())?;
         Ok(result.into_ptr())
     }
 
@@ -257,16 +307,15 @@ impl Memo {
     }
 
     /// Stores a result. If there is one by now, a bounded memo keeps it and one without a bound takes the new one.
-    fn store(&self, call: &Call<'_>, result: Object) -> Result<()> {
-        // SAFETY: the items are valid for as long as the call is.
-        let collectable = |item: &*mut PyObject| unsafe { ffi::is_collectable(*item) };
-        if !self.collectable.load(Relaxed) && (result.is_collectable() || call.items.iter().any(collectable)) {
+    fn store(&self, question: &impl Question, result: Object) -> Result<()> {
+        if !self.collectable.load(Relaxed) && (result.is_collectable() || question.is_collectable()) {
             self.collectable.store(true, Relaxed);
         }
-        let mut new = New { hash: call.hash, pair: Some((call.to_key()?, result)), weight: 1, ttl: None };
+        let hash = question.hash();
+        let mut new = New { hash, pair: Some((question.to_key()?, result)), weight: 1, ttl: None };
         let mut removed = Removed::new();
-        let stored = self.shared.ask(call, |lru, probe| {
-            if self.maxsize.is_some() && lru.peek(call.hash, probe, NOW)?.is_some() {
+        let stored = self.shared.ask(question, |lru, probe| {
+            if self.maxsize.is_some() && lru.peek(hash, probe, NOW)?.is_some() {
                 return Ok(());
             }
             lru.put(probe, &mut new, NOW, &mut removed)
@@ -303,11 +352,13 @@ unsafe extern "C" fn call(
     // SAFETY: the interpreter passes an instance and arguments that stay valid while it waits for us.
     door(null_mut(), || unsafe {
         let (memo, arguments) = (Memo::of(slf), Arguments { args, nargsf, names });
-        if names.is_null() && !memo.typed {
-            return memo.answer(&Call::new(arguments.positional())?, arguments);
+        if memo.typed || !names.is_null() && PyTuple_GET_SIZE(names) > 0 {
+            return memo.answer_flat(arguments);
         }
-        let (items, _types) = arguments.items(memo, memo.parts()?)?;
-        memo.answer(&Call::new(&items)?, arguments)
+        match arguments.first(0) {
+            [item] if ffi::is_scalar(*item) => memo.answer(&Key::new(*item)?, arguments),
+            items => memo.answer_items(items, arguments),
+        }
     })
 }
 
