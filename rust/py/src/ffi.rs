@@ -36,53 +36,6 @@ pub(crate) unsafe fn hash(object: *mut PyObject) -> Py_hash_t {
     }
 }
 
-/// Whether two objects are equal, as Python says. Foreign code runs.
-///
-/// # Safety
-/// Both are valid, the thread is attached, and nothing is held.
-pub(crate) unsafe fn ask(stored: *mut PyObject, asked: *mut PyObject) -> Result<bool, Error> {
-    // SAFETY: passed on to the caller. The stored one comes first, as in a dict.
-    match unsafe { PyObject_RichCompareBool(stored, asked, Py_EQ) } {
-        -1 => Err(attached(PyErr::fetch).into()),
-        answer => Ok(answer == 1),
-    }
-}
-
-/// Whether an object is an exact `str` or `int`.
-///
-/// # Safety
-/// It is valid.
-#[inline(always)]
-pub(crate) unsafe fn is_scalar(object: *mut PyObject) -> bool {
-    // SAFETY: passed on to the caller.
-    unsafe { is_exactly(object, addr_of_mut!(PyUnicode_Type)) || is_exactly(object, addr_of_mut!(PyLong_Type)) }
-}
-
-/// Whether the collector may ever track an object of this type.
-///
-/// # Safety
-/// It is valid.
-pub(crate) unsafe fn is_collectable(object: *mut PyObject) -> bool {
-    // SAFETY: a valid object has a valid type.
-    unsafe { PyType_IS_GC(Py_TYPE(object)) != 0 }
-}
-
-/// What an exact tuple holds; None for anything else.
-///
-/// # Safety
-/// `object` is null or valid, and outlives what is done with the items.
-#[inline(always)]
-pub(crate) unsafe fn items_of_tuple<'a>(object: *mut PyObject) -> Option<&'a [*mut PyObject]> {
-    // SAFETY: the type is compared exactly before the layout is relied on; a tuple never changes.
-    unsafe {
-        if object.is_null() || !is_exactly(object, addr_of_mut!(PyTuple_Type)) {
-            return None;
-        }
-        let items: *const *mut PyObject = std::ptr::addr_of!((*object.cast::<PyTupleObject>()).ob_item).cast();
-        Some(std::slice::from_raw_parts(items, PyTuple_GET_SIZE(object) as usize))
-    }
-}
-
 #[inline]
 unsafe fn is_exactly(object: *mut PyObject, class: *mut PyTypeObject) -> bool {
     // SAFETY: the caller passes a valid object.
@@ -131,6 +84,53 @@ unsafe fn verdict_of_others(a: *mut PyObject, b: *mut PyObject, depth: usize) ->
             return compare(class, a, b);
         }
         Verdict::Undecided
+    }
+}
+
+/// Whether two objects are equal, as Python says. Foreign code runs.
+///
+/// # Safety
+/// Both are valid, the thread is attached, and nothing is held.
+pub(crate) unsafe fn ask(stored: *mut PyObject, asked: *mut PyObject) -> Result<bool, Error> {
+    // SAFETY: passed on to the caller. The stored one comes first, as in a dict.
+    match unsafe { PyObject_RichCompareBool(stored, asked, Py_EQ) } {
+        -1 => Err(attached(PyErr::fetch).into()),
+        answer => Ok(answer == 1),
+    }
+}
+
+/// Whether an object is an exact `str` or `int`.
+///
+/// # Safety
+/// It is valid.
+#[inline(always)]
+pub(crate) unsafe fn is_scalar(object: *mut PyObject) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe { is_exactly(object, addr_of_mut!(PyUnicode_Type)) || is_exactly(object, addr_of_mut!(PyLong_Type)) }
+}
+
+/// Whether the collector may ever track an object of this type.
+///
+/// # Safety
+/// It is valid.
+pub(crate) unsafe fn is_collectable(object: *mut PyObject) -> bool {
+    // SAFETY: a valid object has a valid type.
+    unsafe { PyType_IS_GC(Py_TYPE(object)) != 0 }
+}
+
+/// What an exact tuple holds; None for anything else.
+///
+/// # Safety
+/// `object` is null or valid, and outlives what is done with the items.
+#[inline(always)]
+pub(crate) unsafe fn items_of_tuple<'a>(object: *mut PyObject) -> Option<&'a [*mut PyObject]> {
+    // SAFETY: the type is compared exactly before the layout is relied on; a tuple never changes.
+    unsafe {
+        if object.is_null() || !is_exactly(object, addr_of_mut!(PyTuple_Type)) {
+            return None;
+        }
+        let items: *const *mut PyObject = std::ptr::addr_of!((*object.cast::<PyTupleObject>()).ob_item).cast();
+        Some(std::slice::from_raw_parts(items, PyTuple_GET_SIZE(object) as usize))
     }
 }
 
