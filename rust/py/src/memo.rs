@@ -14,6 +14,7 @@ use pyo3::ffi::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
+use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void, CStr};
 use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null_mut, NonNull};
@@ -454,15 +455,45 @@ unsafe extern "C" fn clear(slf: *mut PyObject) -> c_int {
 }
 
 unsafe extern "C" fn deallocate(slf: *mut PyObject) {
-    // SAFETY: the last reference is gone; the instance was made by `memoize`, and its type by `make_type`.
+    // SAFETY: the last reference is gone. What was put off is nobody else's either.
     unsafe {
-        let (memo, class) = (slf.cast::<Memo>(), Py_TYPE(slf));
+        let memo = slf.cast::<Memo>();
         PyObject_GC_UnTrack(slf.cast());
         if !(*memo).weak_references.is_null() {
             PyObject_ClearWeakRefs(slf);
         }
+        let (depth, put_off) = NESTING.get();
+        if depth == MOST_NESTED {
+            (*memo).weak_references = put_off;
+            return NESTING.set((depth, slf));
+        }
+        NESTING.set((depth + 1, put_off));
+        free(slf);
+        if depth == 0 {
+            while let Some(next) = NonNull::new(NESTING.get().1) {
+                NESTING.set((1, (*next.cast::<Memo>().as_ptr()).weak_references));
+                free(next.as_ptr());
+            }
+        }
+        NESTING.set((depth, NESTING.get().1));
+    }
+}
+
+/// Memos whose deallocations nest: a result may hold a memo, whose result holds a memo.
+const MOST_NESTED: u32 = 50;
+
+thread_local! {
+    /// How many are being deallocated, each by the one before; and those put off until the first of them is done, each
+    /// pointing at the next with `weak_references`, of which it has none any more.
+    static NESTING: Cell<(u32, *mut PyObject)> = const { Cell::new((0, null_mut())) };
+}
+
+unsafe fn free(slf: *mut PyObject) {
+    // SAFETY: the instance was made by `memoize`, and its type by `make_type`; the caller gives it up.
+    unsafe {
+        let class = Py_TYPE(slf);
         clear(slf);
-        addr_of_mut!((*memo).shared).drop_in_place();
+        addr_of_mut!((*slf.cast::<Memo>()).shared).drop_in_place();
         PyObject_GC_Del(slf.cast());
         Py_DECREF(class.cast());
     }
