@@ -36,6 +36,6 @@ def cache(user_function: Callable[..., Any], /) -> Any:
 
 
 def _memoized(function: Callable[..., Any], maxsize: int | None, typed: bool) -> Any:
-    memo = memoize(function, maxsize, bool(typed), functools._CacheInfo)  # type: ignore[attr-defined]
+    memo = memoize(function, maxsize, bool(typed), functools._CacheInfo)
     memo.cache_parameters = lambda: {"maxsize": maxsize, "typed": typed}
     return functools.update_wrapper(memo, function)
