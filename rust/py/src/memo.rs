@@ -188,10 +188,12 @@ impl Arguments {
     /// There are as many, and they outlive what is done with them.
     #[inline(always)]
     unsafe fn first<'a>(self, more: usize) -> &'a [*mut PyObject] {
-        // SAFETY: passed on to the caller. Of none there may be no address either.
-        match unsafe { PyVectorcall_NARGS(self.nargsf) } as usize + more {
-            0 => &[],
-            n => unsafe { from_raw_parts(self.args, n) },
+        // SAFETY: passed on to the caller; of none there may be no address either.
+        unsafe {
+            match PyVectorcall_NARGS(self.nargsf) as usize + more {
+                0 => &[],
+                n => from_raw_parts(self.args, n),
+            }
         }
     }
 }
