@@ -194,6 +194,13 @@ def test_its_size_grows_with_what_it_holds():
     assert before + 1000 * 30 < sys.getsizeof(memo) < before + 1000 * 200
 
 
+def test_deep_sizeof_counts_what_it_remembers():
+    memo = ullage.cache(lambda x: x + "r")
+    for x in range(100):
+        memo(f"{x:1000}")
+    assert 100 * 2000 < ullage.deep_sizeof(memo) < 100 * 2500
+
+
 # How it is made.
 
 

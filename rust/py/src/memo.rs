@@ -511,6 +511,20 @@ pub(crate) fn memoize<'py>(
 
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
+/// Shows the keys and results of a memo, under its lock: to be counted, not used. False if the object is none.
+pub(crate) fn visit(object: &Bound<'_, PyAny>, mut show: impl FnMut(&Object)) -> bool {
+    if !CLASS.get(object.py()).is_some_and(|class| object.get_type().is(class)) {
+        return false;
+    }
+    // SAFETY: the type was compared just now.
+    let memo = unsafe { Memo::of(object.as_ptr()) };
+    for (key, result) in memo.shared.lock().entries() {
+        show(key);
+        show(result);
+    }
+    true
+}
+
 fn make_type(py: Python<'_>) -> PyResult<Py<PyType>> {
     let offset = |name: &'static CStr, offset: usize| PyMemberDef {
         name: name.as_ptr(),
