@@ -107,9 +107,14 @@ impl Due {
     }
 
     /// Gives a token, reserved before, its deadline in place of the one it had.
-    #[inline]
     pub fn schedule(&mut self, token: Token, at: Tick) {
         self.cancel(token);
+        self.start(token, at);
+    }
+
+    /// Gives a token, reserved before and without a deadline, one.
+    #[inline(always)]
+    pub fn start(&mut self, token: Token, at: Tick) {
         if at != Tick::NEVER {
             self.node(token.0).at = at;
             self.link(token.0, at);
@@ -117,8 +122,8 @@ impl Due {
         }
     }
 
-    /// Takes a token's deadline away.
-    #[inline]
+    /// Takes a token's deadline away, if it has one.
+    #[inline(always)]
     pub fn cancel(&mut self, token: Token) {
         let at = self.at(token);
         if at != Tick::NEVER {
@@ -150,7 +155,7 @@ impl Due {
                 self.soonest = Tick::NEVER;
                 return None;
             };
-            let start = self.start(place);
+            let start = self.first_tick(place);
             if start > now.0.max(self.elapsed) {
                 // Still before the earliest slot, so every entry keeps the digit that places it.
                 self.elapsed = self.elapsed.max(now.0);
@@ -201,7 +206,7 @@ impl Due {
             return Some(self.at(Token(slot.first)));
         }
         let earliest = self.at(self.earliest_in(slot));
-        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.start(place))) })
+        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.first_tick(place))) })
     }
 
     /// The entry that will leave next: exact, unless more than a few entries stand in one mixed slot.
@@ -221,7 +226,7 @@ impl Due {
             while left != 0 {
                 let place = Place { level, slot: left.trailing_zeros() as usize };
                 left &= left - 1;
-                let start = self.start(place);
+                let start = self.first_tick(place);
                 if start > now.0.max(self.elapsed) {
                     return due;
                 }
@@ -270,7 +275,7 @@ impl Due {
     }
 
     /// The first tick of a slot.
-    fn start(&self, Place { level, slot }: Place) -> u64 {
+    fn first_tick(&self, Place { level, slot }: Place) -> u64 {
         let shift = DIGIT * level as u32;
         let above = shift + DIGIT;
         let high = self.elapsed.checked_shr(above).unwrap_or(0).checked_shl(above).unwrap_or(0);
@@ -282,7 +287,7 @@ impl Due {
         Some(Place { level, slot: self.occupied[level].trailing_zeros() as usize })
     }
 
-    #[inline]
+    #[inline(never)]
     fn link(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
         self.soonest = self.soonest.min(at);
@@ -304,7 +309,7 @@ impl Due {
         (node.prev, node.next) = (last, NIL);
     }
 
-    #[inline]
+    #[inline(never)]
     fn unlink(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
         let Node { prev, next, .. } = self.nodes[raw as usize];

@@ -1,7 +1,7 @@
 //! Index: hash -> token. Knows no keys; whoever asks says which item is meant.
 //!
-//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: three buckets for every entry, split one
-//! at a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
+//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: three buckets for every entry, split one at
+//! a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
 //! from empty to a million or in weeks of churn.
 
 use crate::growth::{bytes, reserve_one};
@@ -52,10 +52,16 @@ impl Index {
         }
     }
 
+    /// Where the chain for this hash begins.
+    #[inline(always)]
+    pub(crate) fn head(&self, hash: u32) -> Option<u32> {
+        self.heads.get(self.bucket(hash) as usize).copied()
+    }
+
     /// The first item with this hash that `is` the one. `is` runs under the lock: no foreign code in it (law 1).
     #[inline(always)]
     pub fn find<T>(&self, slab: &Slab<T>, hash: u32, mut is: impl FnMut(Token) -> bool) -> Option<Token> {
-        let mut raw = *self.heads.get(self.bucket(hash) as usize)?;
+        let mut raw = self.head(hash)?;
         while let Some(node) = slab.at(raw) {
             if node.hash == hash && is(Token(raw)) {
                 return Some(Token(raw));

@@ -14,6 +14,8 @@ use crate::time::Tick;
 
 /// Expired entries that one write moves out on its way.
 const EXPIRE_BUDGET: usize = 8;
+/// Bytes of storage that an empty map does not keep.
+const LARGE: usize = 1 << 20;
 
 /// A new entry, not stored yet. `pair` is taken only when it is.
 #[derive(Debug)]
@@ -498,13 +500,17 @@ impl<K, V> Lru<K, V> {
         self.change();
         self.weight = 0;
         self.stats.count(Cause::Explicit, self.order.len() as u64);
+        Cleared { table: self.renew_table(), order: std::mem::take(&mut self.order) }
+    }
+
+    fn renew_table(&mut self) -> Table<K, V> {
         if let Some(weights) = &mut self.weights {
             *weights = Vec::new();
         }
         self.ends = Vec::new();
         let table = std::mem::replace(&mut self.table, Table::new());
         self.size_table();
-        Cleared { table, order: std::mem::take(&mut self.order) }
+        table
     }
 
     /// Empties the map for good: whatever needs it from now on is refused.
@@ -525,6 +531,12 @@ impl<K, V> Lru<K, V> {
     /// The next deadline, or some time before, for the sweeper.
     pub fn rearm(&mut self) -> Tick {
         self.table.rearm()
+    }
+
+    /// The storage of a large map that time has emptied; the map starts anew with little.
+    pub fn shed(&mut self) -> Option<Cleared<K, V>> {
+        let large = self.order.is_idle() && self.table.bytes() > LARGE;
+        large.then(|| Cleared { table: self.renew_table(), order: Order::new() })
     }
 
     /// There is no sweeper any more that knows of a deadline.

@@ -319,6 +319,11 @@ impl Order {
         self.walks.retain(|walk| walk.id != id);
     }
 
+    /// Whether there is nothing in it, and no walk that remembers something.
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && self.walks.is_empty()
+    }
+
     /// Forgets all walks.
     #[inline(always)]
     pub fn end_walks(&mut self) {

@@ -84,7 +84,9 @@ impl<K, V> Table<K, V> {
     pub(crate) fn insert(&mut self, hash: u32, key: K, value: V, at: Tick) -> Token {
         let token = self.slab.insert(hash, (key, value));
         self.index.insert(&mut self.slab, token);
-        self.schedule(token, at);
+        if let Some(due) = &mut self.due {
+            due.start(token, at);
+        }
         token
     }
 
@@ -95,6 +97,14 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// Takes an entry's deadline away, if it has one.
+    #[inline(always)]
+    pub(crate) fn cancel(&mut self, token: Token) {
+        if let Some(due) = &mut self.due {
+            due.cancel(token);
+        }
+    }
+
     /// Makes an entry unfindable; it must be taken out by [`forget`](Self::forget) later.
     pub(crate) fn hide(&mut self, token: Token) {
         self.index.remove(&mut self.slab, token);
@@ -102,16 +112,24 @@ impl<K, V> Table<K, V> {
 
     /// Takes a hidden entry out.
     pub(crate) fn forget(&mut self, token: Token) -> (K, V) {
-        self.schedule(token, Tick::NEVER);
+        self.cancel(token);
         self.slab.remove(token)
     }
 
     /// Takes an entry out. It must stand in no order any more.
     #[inline(always)]
     pub(crate) fn remove(&mut self, token: Token) -> (K, V) {
-        self.schedule(token, Tick::NEVER);
+        self.cancel(token);
         self.index.remove(&mut self.slab, token);
         self.slab.remove(token)
+    }
+
+    /// Brings what it takes to remove these entries into the cache, all at once, where the removals would wait for one
+    /// after the other.
+    pub(crate) fn fetch(&self, tokens: impl Iterator<Item = Token>) {
+        for Token(raw) in tokens {
+            std::hint::black_box(self.index.head(self.slab.node(raw).hash));
+        }
     }
 
     /// The entry whose deadline came first, if it has come, and that deadline; the entry stays, without it.

@@ -60,6 +60,10 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        // SAFETY: attached. What is retired, and the thread that sweeps, belong to one interpreter.
+        if unsafe { pyo3::ffi::PyInterpreterState_GetID(pyo3::ffi::PyInterpreterState_Get()) } != 0 {
+            return Err(pyo3::exceptions::PyImportError::new_err("ullage cannot be used in a sub-interpreter"));
+        }
         crate::ffi::check_digits(py)?;
         // PyO3 looks whether there is an interpreter when it first attaches, which must not be while one goes down.
         Python::attach(|_| ());

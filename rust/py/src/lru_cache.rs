@@ -617,10 +617,10 @@ impl Swept for LRUCache {
             return None;
         }
         let mut removed = Removed::new();
-        let due = {
+        let (due, _storage) = {
             let mut lru = self.shared.lock();
             lru.expire(now, sweep::ROUND, &mut removed);
-            lru.rearm()
+            (lru.rearm(), lru.shed())
         };
         if !removed.is_empty() {
             let len = removed.len();

@@ -30,8 +30,9 @@ const MOST: usize = 2 << 20;
 /// some of it itself.
 const HANDFUL: usize = 4096;
 const SPELL: u64 = 300_000;
-/// A container with no more items than this, all of them cheap, is cheap itself.
+/// A container on which no more references hang, so many levels deep, is freed as one.
 const FEW: usize = 32;
+const DEPTH: usize = 4;
 /// A structure that held more than this takes a while to unmap.
 const MANY: usize = 10_000;
 
@@ -67,8 +68,8 @@ pub(crate) type Contents = Box<dyn Iterator<Item = (Object, Option<Object>)> + S
 enum Retired {
     /// Of a tuple, so many items have been taken: null stands in their places.
     Object { object: Object, taken: usize },
-    /// With how many there were.
-    Contents(Contents, usize),
+    /// With how many there were, and are left.
+    Contents { contents: Contents, len: usize, left: usize },
 }
 
 /// What left a container together: on the stack is what is taken apart next, what it stood in below.
@@ -111,17 +112,17 @@ pub(crate) fn retire(account: &Arc<Account>, object: Object) {
 
 #[cold]
 fn retire_last(account: &Arc<Account>, object: Object) {
-    let references = size(&object);
-    if is_inline(account) || references.is_some_and(|n| n <= FEW && holds_only_cheap(&object)) || is_full() {
+    if is_inline(account) || holds_few(&object, &mut { FEW }, DEPTH) || is_full() {
         drop(object);
         return;
     }
-    put(account, Retired::object(object), 1, references.unwrap_or(1));
+    let references = size(&object).unwrap_or(1);
+    put(account, Retired::object(object), 1, references);
 }
 
 /// Takes over what a detached thread has moved out of a container. Nothing is known of it yet but its number.
 pub(crate) fn retire_unseen(account: &Arc<Account>, len: usize, contents: Contents) {
-    put(account, Retired::Contents(contents, len), len as u64, 2 * len);
+    put(account, Retired::contents(contents, len), len as u64, 2 * len);
 }
 
 /// Lets go of all that a container held: some now, the rest in slices.
@@ -133,7 +134,7 @@ where
         contents.for_each(drop);
         return;
     }
-    put(account, Retired::Contents(Box::new(contents), len), len as u64, 2 * len);
+    put(account, Retired::contents(Box::new(contents), len), len as u64, 2 * len);
     if ENDED.load(Relaxed) {
         // By way of the pile all the same: a container whose end is the end of another would nest without end.
         free(usize::MAX);
@@ -260,38 +261,46 @@ impl Drop for Pause {
 
 impl Lot {
     fn free(&mut self, left: &mut usize) {
-        while *left > 0 {
-            let Some(top) = self.stack.last_mut() else { break };
-            *left -= 1;
-            self.references = self.references.saturating_sub(1);
-            let Some((item, other)) = top.pop() else {
-                match self.stack.pop() {
-                    Some(Retired::Contents(husk, len)) if len > MANY => sweep::discard(husk),
-                    emptied => drop(emptied),
+        let before = *left;
+        while let Some(top) = self.stack.last_mut().filter(|_| *left > 0) {
+            let (item, other) = match top.take_apart(left) {
+                Step::Child(item, other) => (item, other),
+                Step::Paused => break,
+                Step::Whole => {
+                    *left = left.saturating_sub(1);
+                    match self.stack.pop() {
+                        Some(Retired::Contents { contents: husk, len, .. }) if len > MANY => sweep::discard(husk),
+                        whole => drop(whole),
+                    }
+                    continue;
                 }
-                continue;
             };
-            if matches!(top, Retired::Contents(..)) {
-                self.objects -= 1;
-                self.account.retired.fetch_sub(1, Relaxed);
-            }
             // What is nearly empty is finished first, so that a chain is no deep stack; else the child comes first, so
             // that many children are no long one.
             let nearly_empty = top.len() <= FEW;
+            let at = self.stack.len() - usize::from(nearly_empty);
             for child in [Some(item), other].into_iter().flatten() {
-                if is_cheap(&child) {
-                    drop(child);
-                    continue;
-                }
                 self.references += size(&child).unwrap_or(0);
-                let at = self.stack.len() - usize::from(nearly_empty);
                 self.stack.insert(at, Retired::object(child));
             }
         }
-        if self.stack.is_empty() {
-            self.account.retired.fetch_sub(std::mem::take(&mut self.objects), Relaxed);
-        }
+        self.references = self.references.saturating_sub(before - *left);
+        let objects = self.stack.first().map_or(0, |first| match first {
+            Retired::Contents { left, .. } => *left as u64,
+            Retired::Object { .. } => 1,
+        });
+        self.account.retired.fetch_sub(std::mem::replace(&mut self.objects, objects) - objects, Relaxed);
     }
+}
+
+/// How far something was taken apart.
+enum Step {
+    /// What stood in it last wants a turn of its own; of a pair, both may.
+    Child(Object, Option<Object>),
+    /// As far as the budget went.
+    Paused,
+    /// Nothing is in it any more, or it cannot be taken apart: it is to be dropped whole.
+    Whole,
 }
 
 /// Frees at most `budget` references of what containers have retired, everything by default. Returns how many.
@@ -312,19 +321,43 @@ impl Retired {
         Retired::Object { object, taken: 0 }
     }
 
-    /// Takes the last item or pair out of an exact container that nobody else holds; None if there is none, or if the
-    /// object is another, to be dropped whole.
+    fn contents(contents: Contents, len: usize) -> Retired {
+        Retired::Contents { contents, len, left: len }
+    }
+
+    /// Takes items out from the end and frees them, up to one that is not freed easily.
+    fn take_apart(&mut self, left: &mut usize) -> Step {
+        if let Retired::Object { object, .. } = self {
+            if is_cheap(object) || size(object).is_none() {
+                return Step::Whole;
+            }
+            // SAFETY: the object is valid and ours alone. Untracked, it cannot be found through the collector, so nobody
+            // sees it half taken apart; its deallocator expects that it may be.
+            unsafe { ffi::PyObject_GC_UnTrack(object.as_ptr().cast()) };
+        }
+        while *left > 0 {
+            *left -= 1;
+            let Some((item, other)) = self.pop() else { return Step::Whole };
+            match (free_if_easy(item, left), other.and_then(|other| free_if_easy(other, left))) {
+                (None, None) => {}
+                (Some(item), other) => return Step::Child(item, other),
+                (None, Some(other)) => return Step::Child(other, None),
+            }
+        }
+        Step::Paused
+    }
+
+    /// Takes the last item or pair out; None if there is none.
     fn pop(&mut self) -> Option<(Object, Option<Object>)> {
         let (object, taken) = match self {
-            Retired::Contents(contents, _) => return contents.next(),
+            Retired::Contents { contents, left, .. } => {
+                *left = left.saturating_sub(1);
+                return contents.next();
+            }
             Retired::Object { object, taken } => (object, taken),
         };
-        let items = if is_cheap(object) { None } else { size(object) }?;
+        let last = size(object)?.checked_sub(*taken + 1)?;
         let raw = object.as_ptr();
-        // SAFETY: the object is valid and ours alone. Untracked, it cannot be found through the collector, so nobody
-        // sees it half taken apart; its deallocator expects that it may be.
-        unsafe { ffi::PyObject_GC_UnTrack(raw.cast()) };
-        let last = items.checked_sub(*taken + 1)?;
         // SAFETY: each branch has compared the exact type; the container is ours alone and has a last item.
         unsafe {
             if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
@@ -346,10 +379,24 @@ impl Retired {
 
     fn len(&self) -> usize {
         match self {
-            Retired::Contents(..) => usize::MAX,
+            Retired::Contents { .. } => usize::MAX,
             Retired::Object { object, taken } => size(object).unwrap_or(0) - taken,
         }
     }
+}
+
+/// Frees an object if few references hang on it; else gives it back.
+#[inline]
+fn free_if_easy(object: Object, left: &mut usize) -> Option<Object> {
+    if !is_cheap(&object) {
+        let mut few = FEW;
+        if !holds_few(&object, &mut few, DEPTH) {
+            return Some(object);
+        }
+        *left = left.saturating_sub(FEW - few);
+    }
+    drop(object);
+    None
 }
 
 /// Whether dropping this reference frees one object at most: it is not the last, or the object refers to nothing.
@@ -385,29 +432,33 @@ fn size(object: &Object) -> Option<usize> {
     Some(size as usize)
 }
 
-/// Whether a small container holds nothing that would take long to free.
-fn holds_only_cheap(object: &Object) -> bool {
+/// Whether all that hangs on a container is a few references, which are taken off `few`.
+fn holds_few(object: &Object, few: &mut usize, depth: usize) -> bool {
+    let Some(rest) = size(object).filter(|_| depth > 0).and_then(|size| few.checked_sub(size)) else { return false };
+    *few = rest;
     // SAFETY: the items are borrowed from the container, looked at and not kept; nothing runs in between.
     unsafe {
         let raw = object.as_ptr();
-        let is_cheap = |item: *mut PyObject| {
-            item.is_null() || is_cheap(&ManuallyDrop::new(Object::from_owned(item).expect("checked for null")))
+        let mut is_easy = |item: *mut PyObject| {
+            let Some(item) = Object::from_owned(item).map(ManuallyDrop::new) else { return true };
+            is_cheap(&item) || holds_few(&item, few, depth - 1)
         };
         if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
-            return (0..ffi::PyList_GET_SIZE(raw)).all(|i| is_cheap(ffi::PyList_GET_ITEM(raw, i)));
+            return (0..ffi::PyList_GET_SIZE(raw)).all(|i| is_easy(ffi::PyList_GET_ITEM(raw, i)));
         }
         if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
-            return (0..ffi::PyTuple_GET_SIZE(raw)).all(|i| is_cheap(ffi::PyTuple_GET_ITEM(raw, i)));
+            return (0..ffi::PyTuple_GET_SIZE(raw)).all(|i| is_easy(ffi::PyTuple_GET_ITEM(raw, i)));
         }
         if is_exactly(object, addr_of_mut!(ffi::PyDict_Type)) {
             let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
             while ffi::PyDict_Next(raw, &mut at, &mut key, &mut value) != 0 {
-                if !is_cheap(key) || !is_cheap(value) {
+                if !is_easy(key) || !is_easy(value) {
                     return false;
                 }
             }
             return true;
         }
+        // What a set holds cannot be looked at without changing it.
         ffi::PySet_Size(raw) == 0
     }
 }

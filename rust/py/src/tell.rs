@@ -13,15 +13,13 @@ use ullage_core::{Cause, Removed};
 /// Tells the exit hook of everything that left a map, then retires it.
 #[inline(always)]
 pub(crate) fn release(hooks: &Hooks, removed: Removed<Object, Object>) {
-    if !removed.is_empty() {
-        if hooks.has_exit() {
-            tell(hooks, removed.into_iter());
-        } else {
-            for (key, value, _) in removed {
-                reclaim::retire(&hooks.account, key);
-                reclaim::retire(&hooks.account, value);
-            }
-        }
+    if hooks.has_exit() && !removed.is_empty() {
+        tell(hooks, removed.into_iter());
+    } else {
+        removed.for_each(|key, value, _| {
+            reclaim::retire(&hooks.account, key);
+            reclaim::retire(&hooks.account, value);
+        });
     }
     reclaim::pace();
 }

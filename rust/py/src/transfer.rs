@@ -94,12 +94,12 @@ impl TransferMap {
     /// Lets go of what left without being handed over.
     #[inline(always)]
     fn release(&self, leaving: Leaving<Object, Object>) {
-        for (key, handle, _) in leaving {
+        leaving.for_each(|key, handle, _| {
             reclaim::retire(&self.hooks.account, key);
             if let Some(handle) = handle {
                 reclaim::retire(&self.hooks.account, handle);
             }
-        }
+        });
         reclaim::pace();
     }
 
@@ -172,10 +172,7 @@ impl TransferMap {
 
     fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
         let mut leaving = Leaving::new();
-        let batch = {
-            let mut map = self.shared.lock();
-            std::iter::from_fn(|| map.pop_expired(now, Object::dup, &mut leaving)).take(limit).collect()
-        };
+        let batch = self.shared.lock().pop_expired(now, limit, Object::dup, &mut leaving);
         self.release(leaving);
         batch
     }
