@@ -7,6 +7,7 @@ from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
+from ullage._memo import cache, lru_cache
 from ullage._transfer import TransferMap
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ __all__ = [
     "MemoryGuard",
     "MemoryPressureWarning",
     "TransferMap",
+    "cache",
     "config",
     "configure",
     "deep_sizeof",
     "flush",
+    "lru_cache",
     "reclaim",
     "report",
     "watch_growth",
