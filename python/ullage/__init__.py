@@ -1,5 +1,6 @@
 """Bounded containers for Python programs that never stop."""
 
+from ullage._cached import cached, cachedmethod
 from ullage._causes import Cause
 from ullage._core import deep_sizeof
 from ullage._errors import Full
@@ -7,5 +8,5 @@ from ullage._history import HistoryRing
 from ullage._lru import LRUCache
 from ullage._transfer import TransferMap
 
-__all__ = ["Cause", "Full", "HistoryRing", "LRUCache", "TransferMap", "deep_sizeof"]
+__all__ = ["Cause", "Full", "HistoryRing", "LRUCache", "TransferMap", "cached", "cachedmethod", "deep_sizeof"]
 __version__ = "0.1.0"
