@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, replace
 from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
+from types import MethodType
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -325,7 +326,9 @@ class _Bound(functools.partial):  # type: ignore[type-arg]
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.func, name)
-        return functools.partial(found, *self.args) if name.startswith("cache_") else found
+        if name == "__wrapped__":
+            return MethodType(found, self.__self__)
+        return functools.partial(found, self.__self__) if name.startswith("cache_") else found
 
 
 class _Belongings(dict):  # type: ignore[type-arg]

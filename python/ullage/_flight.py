@@ -135,7 +135,7 @@ class Flight:
             _on.discard(self)
             waits, self.waits = self.waits, {}
             outcome, self.outcome = self.outcome, None
-            if outcome is not None and outcome.error is None:
+            if outcome is not None and outcome.error is None and not self.stale:
                 self.flights.shared += len(waits)
             # A task that was started in here may hold on to this for long.
             self.key = self.within = self.other = None
@@ -293,6 +293,7 @@ class Flights:
     def _board(self, flight: Flight) -> Flight | None:
         """None if `flight` is to compute; else the one that it waits for."""
         key = flight.key
+        _room()
         while True:
             bucket = self._on.get(flight.hash, ())
             # Keys are compared here, where nothing is held; if the bucket changes meanwhile, look again.
@@ -337,6 +338,12 @@ class Flights:
             self._on[flight.hash] = rest
         else:
             self._on.pop(flight.hash, None)
+
+
+def _room(frames: int = 16) -> None:
+    """Raises RecursionError where the stack is too full to end what is begun."""
+    if frames:
+        _room(frames - 1)
 
 
 def _forked() -> None:
