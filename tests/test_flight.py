@@ -272,9 +272,11 @@ def test_a_shared_failure_does_not_grow_and_is_freed_without_the_collector():
             assert sorted(depths for _, depths in seen)[waiters // 2] <= 8, seen
 
         async def tasks(n):
-            work = Work(Failure())
-            work.go.set()
-            return await asyncio.gather(*(flights.afly("k", work.slowly) for _ in range(n)), return_exceptions=True)
+            async def fail():
+                await asyncio.sleep(0.01)
+                raise Failure
+
+            return await asyncio.gather(*(flights.afly("k", fail) for _ in range(n)), return_exceptions=True)
 
         def one_after_the_other(n):
             errors = asyncio.run(tasks(n))
