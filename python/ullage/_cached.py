@@ -231,17 +231,18 @@ def _compiled(
     bodies = (function, type(function).__call__)
     if any(map(isgeneratorfunction, bodies)) or any(map(isasyncgenfunction, bodies)):
         raise TypeError(f"{name} makes generators, which can be walked only once; return a list or a tuple")
-    first = "self, " if own else ""
-    spelled = (None if plan.key else _keys.spell(function, plan.typed, own is not None)) or _keys.Spelling(
-        f"{first and 'self, /, '}*args, **kwargs",
-        "self",
-        f"_make({first if plan.key else ''}*args, **kwargs)",
-        f"{first}*args, **kwargs",
-        {"_make": plan.key or (_keys.typed_key if plan.typed else _keys.call_key)},
-    )
-    made = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
-    prepare = [f"_results = _own({spelled.first})"] if own else []
-    if "_make" in spelled.names:
+    names: dict[str, Any] = {"_function": function, "_own": own, "_check": _keys.check, "_name": name}
+    taken = [*names, "_results", "_shelf", "_fly", "_afly"]
+    spelled = None if plan.key else _keys.spell(function, plan.typed, own is not None, taken)
+    prepare = [f"_results = _own({spelled.first if spelled else 'self'})"] if own else []
+    if spelled is None:
+        first = "self, " if own else ""
+        names["_make"] = plan.key or (_keys.typed_key if plan.typed else _keys.call_key)
+        made = f"_make({first if plan.key else ''}*args, **kwargs)"
+        spelled = _keys.Spelling(f"{first and 'self, /, '}*args, **kwargs", "", made, f"{first}*args, **kwargs", {})
+    made = key = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
+    if "_make" in names:
+        key = "_key"
         prepare.append(f"_key = {made}")
     waits = any(map(iscoroutinefunction, bodies))
     source = _SOURCE.format(
@@ -249,13 +250,13 @@ def _compiled(
         made=made,
         prepare="; ".join(prepare) or "pass",
         shelf="_results.shelf" if own else "_shelf",
-        key="_key" if "_make" in spelled.names else made,
+        key=key,
         arguments=spelled.arguments,
         async_="async " if waits else "",
         await_="await " if waits else "",
         fly=("_results.flights." if own else "_") + ("afly" if waits else "fly"),
     )
-    names: dict[str, Any] = {"_function": function, "_own": own, "_check": _keys.check, "_name": name, **spelled.names}
+    names |= spelled.names
     exec(compile(source, f"<{decorator} {name}>", "exec"), names)
     return names["key"], functools.update_wrapper(names["call"], function)
 

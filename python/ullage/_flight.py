@@ -96,21 +96,20 @@ class Flight:
     def circle(self, other: "Flight") -> list["Flight"]:
         """The way from `other` back to this call, which would wait for it; empty if there is none."""
         came: dict[Flight, Flight | None] = {other: None}
-        left = [other]
-        while left:
+        left, found = [other], None
+        while left and found is not self.within:
             flight = left.pop()
-            if flight is self.within or (self.loop is None and flight.thread == self.thread):
-                way: list[Flight] = []
-                back: Flight | None = flight
-                while back is not None:
-                    way.append(back)
-                    back = came[back]
-                return way
+            if flight is self.within or (found is None and self.loop is None and flight.thread == self.thread):
+                found = flight
             for need in (*flight.needs.values(), *_standing.get(flight.thread, {}).values()):
                 if need.on and need not in came:
                     came[need] = flight
                     left.append(need)
-        return []
+        way: list[Flight] = []
+        while found is not None:
+            way.append(found)
+            found = came[found]
+        return way
 
     def needs_now(self, other: "Flight") -> None:
         """From now on whatever this call is part of needs `other`; it may be this call itself."""
@@ -195,19 +194,16 @@ class Flights:
                         other.end()
                 if flight.outcome is not None:
                     return flight.outcome.deliver()  # type: ignore[no-any-return]
-            value = MISSING if self._find is None else self._find(key)
-            if value is MISSING:
-                token = _inside.set(flight)
-                try:
-                    value = function(*args, **kwargs)
-                finally:
-                    _inside.reset(token)
-                self._land(flight, value)
-            else:
-                with _lock:
-                    self.shared += 1
+            if (found := self._found(key)) is not MISSING:
+                return found  # type: ignore[no-any-return]
+            token = _inside.set(flight)
+            try:
+                value = function(*args, **kwargs)
+            finally:
+                _inside.reset(token)
+            self._land(flight, value)
             flight.outcome = Outcome(value)
-            return value  # type: ignore[no-any-return]
+            return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
@@ -245,21 +241,18 @@ class Flights:
                 if flight.outcome is not None:
                     return flight.outcome.deliver()  # type: ignore[no-any-return]
                 future = loop.create_future()
-            value = MISSING if self._find is None else self._find(key)
-            if value is MISSING:
-                token = _inside.set(flight)
-                try:
-                    value = await function(*args, **kwargs)
-                finally:
-                    # A coroutine that is thrown away is closed in a context that is not its own.
-                    with suppress(ValueError):
-                        _inside.reset(token)
-                self._land(flight, value)
-            else:
-                with _lock:
-                    self.shared += 1
+            if (found := self._found(key)) is not MISSING:
+                return found  # type: ignore[no-any-return]
+            token = _inside.set(flight)
+            try:
+                value = await function(*args, **kwargs)
+            finally:
+                # A coroutine that is thrown away is closed in a context that is not its own.
+                with suppress(ValueError):
+                    _inside.reset(token)
+            self._land(flight, value)
             flight.outcome = Outcome(value)
-            return value  # type: ignore[no-any-return]
+            return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
@@ -322,6 +315,14 @@ class Flights:
                 keys = [(each.flights.name, each.key) for each in (circle[0], *reversed(circle))]
             shown = " needs ".join(f"{name}({_shown.repr(key)})" for name, key in keys)
             raise RecursionError(f"waits in a circle: {shown}")
+
+    def _found(self, key: Any) -> Any:
+        """What was kept since the caller looked. Those who wait look for themselves: it may be forgotten by then."""
+        found = MISSING if self._find is None else self._find(key)
+        if found is not MISSING:
+            with _lock:
+                self.shared += 1
+        return found
 
     def _land(self, flight: Flight, value: Any) -> None:
         """Keeps a value, unless it was forgotten before or meanwhile."""
