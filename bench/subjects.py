@@ -170,6 +170,42 @@ HISTORIES = [
 ]
 
 
+def answer(*arguments: Any, **names: Any) -> int:
+    return 1
+
+
+def memos(function: Callable[..., Any], typed: bool = False) -> list[Subject]:
+    """What remembers the results of a function; `c` is the function that does."""
+    calls = {"one": "c(k)", "two": "c(k, 1)", "three": "c(k, 1, 2)", "none": "c()", "evict": "c(k)"}
+    calls |= {"name": "c(a=k)", "both": "c(k, a=1)"}
+    return [
+        Subject("ullage.lru_cache", "ullage", lambda m, n: m.lru_cache(n, typed)(function), calls, "ours"),
+        Subject("functools.lru_cache", "functools", lambda m, n: m.lru_cache(n, typed)(function), calls),
+        Subject(
+            "cachetools.cached",
+            "cachetools",
+            lambda m, n: m.cached(m.LRUCache(n), key=m.keys.typedkey if typed else m.keys.hashkey)(function),
+            calls,
+            remark="no lock",
+        ),
+        Subject(
+            "cachebox.cached",
+            "cachebox",
+            lambda m, n: m.cached(
+                m.LRUCache(n), m.make_typed_key if typed else m.make_key, postprocess=None, lock=None
+            )(function),
+            calls,
+            remark="without its own lock",
+        ),
+        Subject("moka_py.cached", "moka_py", lambda m, n: m.cached(n, typed, policy="lru")(function), calls),
+    ]
+
+
+MEMOS, TYPED_MEMOS, TRUTHS = memos(answer), memos(answer, typed=True), memos(truth)
+UNBOUNDED = {operation: call for operation, call in MEMOS[0].spelling.items() if operation != "evict"}
+MEMOS.append(Subject("functools.cache", "functools", lambda m, n: m.cache(answer), UNBOUNDED, remark="no bound"))
+
+
 @cache
 def skipped(module: str) -> str:
     """Why a module cannot take part, said aloud once; empty when it can."""

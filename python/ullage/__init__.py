@@ -6,7 +6,19 @@ from ullage._core import deep_sizeof
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
+from ullage._memo import cache, lru_cache
 from ullage._transfer import TransferMap
 
-__all__ = ["Cause", "Full", "HistoryRing", "LRUCache", "TransferMap", "cached", "cachedmethod", "deep_sizeof"]
+__all__ = [
+    "Cause",
+    "Full",
+    "HistoryRing",
+    "LRUCache",
+    "TransferMap",
+    "cache",
+    "cached",
+    "cachedmethod",
+    "deep_sizeof",
+    "lru_cache",
+]
 __version__ = "0.1.0"

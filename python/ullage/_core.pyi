@@ -26,12 +26,14 @@ __all__ = [
     "Walk",
     "deep_sizeof",
     "entry_bytes",
+    "memoize",
     "with_raw_methods",
 ]
 
 def with_raw_methods(class_: _C, /) -> _C: ...
 def deep_sizeof(*objects: object, limit: int = ...) -> int: ...
 def entry_bytes(key: object, value: object) -> int: ...
+def memoize(function: Callable[..., Any], maxsize: int | None, typed: bool, info: Callable[..., Any]) -> Any: ...
 
 @disjoint_base
 class LRUCache(Generic[_K, _V]):

@@ -34,6 +34,15 @@ impl Object {
         }
     }
 
+    /// Takes over the reference that a call of the C-API gave; None if it gave none.
+    ///
+    /// # Safety
+    /// `object` is null or valid and the caller's own, and the thread is attached.
+    #[inline]
+    pub(crate) unsafe fn from_owned(object: *mut ffi::PyObject) -> Option<Object> {
+        NonNull::new(object).map(Object)
+    }
+
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> Object {
         // SAFETY: a `Bound` is a valid object and proves that the thread is attached.
         unsafe { Object::from_borrowed(object.as_ptr()) }
@@ -76,8 +85,8 @@ impl Object {
 
     /// Whether the collector may ever track an object of this type.
     pub(crate) fn is_collectable(&self) -> bool {
-        // SAFETY: a valid object has a valid type.
-        unsafe { ffi::PyType_IS_GC(ffi::Py_TYPE(self.as_ptr())) != 0 }
+        // SAFETY: `self` keeps the object alive.
+        unsafe { crate::ffi::is_collectable(self.as_ptr()) }
     }
 }
 
