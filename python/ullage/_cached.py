@@ -237,8 +237,11 @@ def _compiled(
     prepare = [f"_results = _own({spelled.first if spelled else 'self'})"] if own else []
     if spelled is None:
         first = "self, " if own else ""
+        if plan.key:
+            made = f"_make({first}*args, **kwargs)"
+        else:
+            made = "_make(args, kwargs)" if plan.typed else "_make(args, kwargs) if kwargs else args"
         names["_make"] = plan.key or (_keys.typed_key if plan.typed else _keys.call_key)
-        made = f"_make({first if plan.key else ''}*args, **kwargs)"
         spelled = _keys.Spelling(f"{first and 'self, /, '}*args, **kwargs", "", made, f"{first}*args, **kwargs", {})
     made = key = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
     if "_make" in names:

@@ -1,29 +1,31 @@
 """Keys: what a call is remembered by."""
 
 from collections.abc import Callable, Iterable
-from enum import Enum
 from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
 
-class _Mark(Enum):
-    """Stands in a key where the named arguments begin. Pickled by name, so that keys mean the same elsewhere."""
-
-    NAMED = "*"
-
-    def __repr__(self) -> str:
-        return self.value
+class _Shown(type):
+    def __repr__(cls) -> str:
+        return "*"
 
 
-def call_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+class NAMED(metaclass=_Shown):
+    """Stands in a key where the named arguments begin. A class, since that is hashed in C and pickled by its name."""
+
+
+def call_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The arguments as they were given; named ones in the order of their names."""
-    return (*args, _Mark.NAMED, *sorted(kwargs.items())) if kwargs else args
+    if not kwargs:
+        return args
+    named = kwargs.items()
+    return (*args, NAMED, *(named if len(kwargs) == 1 else sorted(named)))
 
 
-def typed_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+def typed_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """As `call_key`, and the types of all arguments."""
-    types = (*map(type, args), *(type(kwargs[name]) for name in sorted(kwargs)))
-    return call_key(*args, **kwargs), types
+    key = call_key(args, kwargs)
+    return key, *map(type, args), *(type(kwargs[name]) for name in sorted(kwargs))
 
 
 class Spelling(NamedTuple):
