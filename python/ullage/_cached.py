@@ -112,6 +112,8 @@ def cachedmethod(
     `@classmethod`, each class is an instance.
     """
     settings = dict(maxsize=maxsize, ttl=ttl, weigher=weigher, on_evict=on_evict, timer=timer)
+    if cache is not None and not callable(cache):
+        raise TypeError(f"cache must be callable, cache(self) -> mapping, or None; got {type(cache).__name__}")
     return _decorator(_Method, _Plan(settings, key, typed, condition, cache))
 
 
@@ -170,51 +172,56 @@ class _Given:
         return replace(stats, hits=self._hits, misses=self._misses)
 
 
-class _Results:
+class _Results(Flights):
     """What one function, or one method of one instance, has returned; and the flights towards more."""
 
+    __slots__ = ("_cleared", "_condition", "_look", "cache", "shelf")
+
     def __init__(self, plan: _Plan, name: str, given: MutableMapping[Any, Any] | None) -> None:
-        cache: Any = LRUCache(name=name, **plan.settings) if given is None else given
-        self.cache = cache
-        self.shelf: Any = cache if given is None else _Given(given)
-        look, condition = getattr(cache, "peek", cache.get), plan.condition
+        super().__init__(name)
+        self.cache: Any = LRUCache(name=name, **plan.settings) if given is None else given
+        self.shelf: Any = self.cache if given is None else _Given(given)
+        self._look = getattr(self.cache, "peek", self.cache.get)
+        self._condition = plan.condition
+        self._cleared: CacheStats | None = None
 
-        def keep(key: Any, value: Any) -> None:
-            if iscoroutine(value):
-                value.close()
-                raise TypeError(f"{name} returned a coroutine, which can be awaited only once; decorate an async def")
-            if condition is not None and not condition(value):
-                return
-            try:
-                cache[key] = value
-            except ValueError as error:
-                # Too heavy for the bound; the caller has it all the same. Not so what a weigher of ours got wrong.
-                if given is None and not str(error).startswith("too heavy"):
-                    raise
+    def find(self, key: Any) -> Any:
+        return self._look(key, MISSING)
 
-        def drop(key: Any, value: Any) -> None:
-            if look(key, MISSING) is value:
-                cache.pop(key, None)
+    def keep(self, key: Any, value: Any) -> None:
+        if iscoroutine(value):
+            value.close()
+            raise TypeError(f"{self.name} returned a coroutine, which can be awaited only once; decorate an async def")
+        if self._condition is not None and not self._condition(value):
+            return
+        try:
+            self.cache[key] = value
+        except ValueError as error:
+            # Too heavy for the bound; the caller has it all the same. Not so what a weigher of ours got wrong.
+            if self.shelf is self.cache and not str(error).startswith("too heavy"):
+                raise
 
-        self.flights = Flights(name, find=lambda key: look(key, MISSING), keep=keep, drop=drop)
-        self._cleared = self.stats()
+    def drop(self, key: Any, value: Any) -> None:
+        if self.find(key) is value:
+            self.cache.pop(key, None)
 
     def stats(self) -> CacheStats:
         stats: CacheStats = self.shelf.stats()
-        shared = self.flights.shared
-        return replace(stats, hits=stats.hits + shared, misses=stats.misses - shared)
+        return replace(stats, hits=stats.hits + self.shared, misses=stats.misses - self.shared)
 
     def info(self) -> CacheInfo:
-        stats = self.stats() - self._cleared
+        stats = self.stats()
+        if self._cleared is not None:
+            stats -= self._cleared
         return CacheInfo(stats.hits, stats.misses, stats.maxsize, stats.weight)
 
     def clear(self) -> None:
-        self.flights.forget_all()
+        self.forget_all()
         self.cache.clear()
         self._cleared = self.stats()
 
     def invalidate(self, key: Any) -> bool:
-        self.flights.forget(key)
+        self.forget(key)
         return self.cache.pop(key, MISSING) is not MISSING
 
 
@@ -257,7 +264,7 @@ def _compiled(
         arguments=spelled.arguments,
         async_="async " if waits else "",
         await_="await " if waits else "",
-        fly=("_results.flights." if own else "_") + ("afly" if waits else "fly"),
+        fly=("_results." if own else "_") + ("afly" if waits else "fly"),
     )
     names |= spelled.names
     exec(compile(source, f"<{decorator} {name}>", "exec"), names)
@@ -274,7 +281,7 @@ def _function(function: Callable[..., Any], plan: _Plan) -> Any:
     key, call = _compiled(function, plan)
     results = _Results(plan, _name_of(function), plan.cache)
     names = call.__globals__
-    names["_shelf"], names["_fly"], names["_afly"] = results.shelf, results.flights.fly, results.flights.afly
+    names["_shelf"], names["_fly"], names["_afly"] = results.shelf, results.fly, results.afly
     call.cache = results.cache
     call.cache_key = key
     call.cache_contains = lambda *args, **kwargs: key(*args, **kwargs) in results.cache
@@ -294,12 +301,17 @@ class _Method:
 
         def own(instance: Any) -> _Results:
             """The results of one instance."""
+            try:
+                # The shortest way, taken by all calls but the first.
+                belongings: _Belongings = instance.__dict__[_OWN]
+                if belongings.owner() is instance:
+                    return belongings[self]  # type: ignore[no-any-return]
+            except (AttributeError, KeyError, TypeError):
+                pass
             belongings = _belongings(instance)
-            found: _Results | None = belongings.get(self)
-            if found is None:
-                given = None if plan.cache is None else plan.cache(instance)
-                found = belongings.setdefault(self, _Results(plan, name, given))
-            return found
+            if self not in belongings:
+                belongings.setdefault(self, _Results(plan, name, plan.cache and plan.cache(instance)))
+            return belongings[self]  # type: ignore[no-any-return]
 
         key, call = _compiled(function, plan, own)
         call.cache_key = key
@@ -320,9 +332,10 @@ class _Method:
 
 
 class _Bound(functools.partial):  # type: ignore[type-arg]
-    """A method of an instance. A partial: `inspect` sees through one, to the coroutine function that it may be."""
+    # A method of an instance. A partial: `inspect` sees through one, to the coroutine function that it may be.
 
     __slots__ = ()
+    __doc__ = property(lambda self: self.func.__doc__)
 
     @property
     def __self__(self) -> Any:
@@ -351,13 +364,15 @@ class _Belongings(dict):  # type: ignore[type-arg]
         return _Belongings, ()
 
 
-# Of instances that have no `__dict__`, by their address.
+# Where they are in the `__dict__` of an instance.
+_OWN = "__ullage__"
+# Those of instances that have no `__dict__`, by address.
 _homeless: dict[Any, _Belongings] = {}
 
 
 def _belongings(instance: Any) -> _Belongings:
     home: Any = getattr(instance, "__dict__", None)
-    name: Any = "__ullage__"
+    name: Any = _OWN
     if type(home) is not dict:
         home, name = _homeless, id(instance)
     found: _Belongings | None = home.get(name)

@@ -158,29 +158,29 @@ class Flights:
     - `forget(key)` and `forget_all()`: what is being computed goes to those who wait for it now, and to nobody else;
       it is not kept.
 
-    Hooks, all optional. `find(key)` is asked once more before a computation begins, and returns a value or `MISSING`.
-    `keep(key, value)` stores; the flight is over when it returns, so that no caller finds neither. `drop(key, value)`
-    takes back what was forgotten while it was being kept. An exception of theirs is a failure.
+    A subclass may have a place for what is computed: `find`, `keep` and `drop`. Their exceptions are failures.
 
     Keys must be hashable. `name` is what errors call the keys' owner.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        find: Callable[[Any], Any] | None = None,
-        keep: Callable[[Any, Any], object] | None = None,
-        drop: Callable[[Any, Any], object] | None = None,
-    ) -> None:
+    __slots__ = ("_on", "name", "shared")
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._find = find
-        self._keep = keep
-        self._drop = drop
         self.shared = 0
         """Calls that were answered without a computation of their own."""
         # By hash, so that no key is compared under the lock.
         self._on: dict[int, tuple[Flight, ...]] = {}
+
+    def find(self, key: Any) -> Any:
+        """What there is for `key`, or `MISSING`; asked once more before a computation begins."""
+        return MISSING
+
+    def keep(self, key: Any, value: Any) -> None:
+        """Stores a value. The flight is over when this returns, so that nobody finds neither."""
+
+    def drop(self, key: Any, value: Any) -> None:
+        """Takes back a value that was forgotten while it was being kept."""
 
     def fly(self, key: Any, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """The value for `key`: computed, or waited for. Blocks the thread."""
@@ -318,7 +318,7 @@ class Flights:
 
     def _found(self, key: Any) -> Any:
         """What was kept since the caller looked. Those who wait look for themselves: it may be forgotten by then."""
-        found = MISSING if self._find is None else self._find(key)
+        found = self.find(key)
         if found is not MISSING:
             with _lock:
                 self.shared += 1
@@ -327,11 +327,11 @@ class Flights:
     def _land(self, flight: Flight, value: Any) -> None:
         """Keeps a value, unless it was forgotten before or meanwhile."""
         with _lock:
-            flight.keeping = self._keep is not None and not flight.stale
-        if self._keep is not None and flight.keeping:
-            self._keep(flight.key, value)
-            if flight.stale and self._drop is not None:
-                self._drop(flight.key, value)
+            flight.keeping = not flight.stale
+        if flight.keeping:
+            self.keep(flight.key, value)
+            if flight.stale:
+                self.drop(flight.key, value)
 
     def _leave(self, flight: Flight) -> None:
         rest = tuple(each for each in self._on.get(flight.hash, ()) if each is not flight)
