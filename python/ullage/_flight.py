@@ -97,7 +97,7 @@ class Flight:
         """The way from `other` back to this call, which would wait for it; empty if there is none."""
         came: dict[Flight, Flight | None] = {other: None}
         left, found = [other], None
-        while left and found is not self.within:
+        while left and (found is None or found is not self.within):
             flight = left.pop()
             if flight is self.within or (found is None and self.loop is None and flight.thread == self.thread):
                 found = flight
