@@ -609,13 +609,17 @@ def test_memos_in_memos_are_freed_and_called_however_deep():
             else:
                 raise AssertionError("200,000 calls in one another")
         del memo
-    outer = None
-    for _ in range(200_000):
-        memo = ullage.lru_cache(lambda inner: [inner])
-        memo(outer)
-        outer = memo
-    del memo
-    outer.cache_clear()
+    def nested():
+        outer = None
+        for _ in range(200_000):
+            memo = ullage.lru_cache(lambda inner: [inner])
+            memo(outer)
+            outer = memo
+        return outer
+
+    nested().cache_clear()
+    nested()
+    left_at_exit = nested()
     """)
 
 

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from types import MethodType
 from typing import Any, NamedTuple
@@ -168,7 +168,8 @@ class _Given:
         if not isinstance(stats, CacheStats):
             size: Any = len(self.mapping)
             weight, maxsize = getattr(self.mapping, "currsize", size), getattr(self.mapping, "maxsize", None)
-            stats = CacheStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, size, weight, maxsize)
+            known = dict.fromkeys((each.name for each in fields(CacheStats)), 0)
+            stats = CacheStats(**known | {"entries": size, "weight": weight, "maxsize": maxsize})
         return replace(stats, hits=self._hits, misses=self._misses)
 
 

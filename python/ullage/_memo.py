@@ -22,7 +22,8 @@ def lru_cache(maxsize: Any = 128, typed: bool = False) -> Any:
     Follows `functools.lru_cache`, its exceptions and their messages included.
     """
     if isinstance(maxsize, int):
-        maxsize = max(maxsize, 0)
+        if maxsize < 0:
+            maxsize = 0
     elif callable(maxsize) and isinstance(typed, bool):
         return _memoized(maxsize, 128, typed)
     elif maxsize is not None:

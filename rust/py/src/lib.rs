@@ -12,6 +12,8 @@ mod memo;
 mod names;
 mod reclaim;
 mod sizeof;
+mod sweep;
+mod tell;
 mod transfer;
 mod value;
 mod walk;
@@ -29,7 +31,11 @@ mod _core {
     #[pymodule_export]
     use crate::memo::memoize;
     #[pymodule_export]
+    use crate::reclaim::{flush, reclaim};
+    #[pymodule_export]
     use crate::sizeof::{deep_sizeof, entry_bytes};
+    #[pymodule_export]
+    use crate::sweep::{_after_fork_in_child, _after_fork_in_parent, _before_fork, _end};
     #[pymodule_export]
     use crate::transfer::{Claim, TransferMap};
     #[pymodule_export]
@@ -54,11 +60,13 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        crate::ffi::check_digits(py)?;
         // PyO3 looks whether there is an interpreter when it first attaches, which must not be while one goes down.
         Python::attach(|_| ());
         crate::names::Names::get(py)?;
         crate::lru_cache::slots(py)?;
         crate::history::slots(py)?;
-        crate::transfer::slots(py)
+        crate::transfer::slots(py)?;
+        crate::sweep::set_up(module)
     }
 }

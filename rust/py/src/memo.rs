@@ -8,18 +8,19 @@ use crate::error::{Error, Result};
 use crate::ffi::{self, attached, door, Method};
 use crate::key::Key;
 use crate::lock::Shared;
+use crate::reclaim::{self, Account};
 use crate::value::Object;
 use pyo3::exceptions::{PyReferenceError, PyTypeError};
 use pyo3::ffi::*;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyType;
-use std::cell::Cell;
 use std::ffi::{c_int, c_uint, c_void, CStr};
 use std::mem::offset_of;
 use std::ptr::{addr_of_mut, null_mut, NonNull};
 use std::slice::from_raw_parts;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::Arc;
 use ullage_core::{mix, Equality, Lru, New, Refused, Removed, Tick, Verdict};
 
 /// No entry has a lifetime, so it is always the same time.
@@ -36,6 +37,7 @@ struct Memo {
     dict: *mut PyObject,
     weak_references: *mut PyObject,
     shared: Shared<Lru<Object, Object>>,
+    account: Arc<Account>,
     /// None once the collector has taken them.
     parts: Option<Parts>,
     /// None for no bound. 0 keeps nothing.
@@ -188,10 +190,12 @@ impl Arguments {
     /// There are as many, and they outlive what is done with them.
     #[inline(always)]
     unsafe fn first<'a>(self, more: usize) -> &'a [*mut PyObject] {
-        // SAFETY: passed on to the caller. Of none there may be no address either.
-        match unsafe { PyVectorcall_NARGS(self.nargsf) } as usize + more {
-            0 => &[],
-            n => unsafe { from_raw_parts(self.args, n) },
+        // SAFETY: passed on to the caller; of none there may be no address either.
+        unsafe {
+            match PyVectorcall_NARGS(self.nargsf) as usize + more {
+                0 => &[],
+                n => from_raw_parts(self.args, n),
+            }
         }
     }
 }
@@ -315,21 +319,23 @@ impl Memo {
         let hash = question.hash();
         let mut new = New { hash, pair: Some((question.to_key()?, result)), weight: 1, ttl: None };
         let mut removed = Removed::new();
-        let stored = self.shared.ask(question, |lru, probe| {
-            if self.maxsize.is_some() && lru.peek(hash, probe, NOW)?.is_some() {
-                return Ok(());
-            }
-            lru.put(probe, &mut new, NOW, &mut removed)
+        let stored = self.shared.ask(question, |lru, probe| match lru.spot(hash, probe)? {
+            Some(_) if self.maxsize.is_some() => Ok(()),
+            found => lru.put_at(found, &mut new, NOW, &mut removed),
         });
-        release(removed);
+        for (key, value, _) in removed {
+            reclaim::retire(&self.account, key);
+            reclaim::retire(&self.account, value);
+        }
+        reclaim::pace();
         stored
     }
 
-    /// Empties the memo and its counts, and gives what it held.
-    fn clear(&self) -> impl Sized {
+    /// Empties the memo and its counts.
+    fn clear(&self) {
         let fresh = self.fresh();
-        let mut old = std::mem::replace(&mut *self.shared.lock(), fresh);
-        old.clear()
+        let cleared = std::mem::replace(&mut *self.shared.lock(), fresh).clear();
+        reclaim::abandon(&self.account, cleared.len(), cleared.map(|(key, value)| (key, Some(value))));
     }
 
     fn fresh(&self) -> Lru<Object, Object> {
@@ -337,11 +343,6 @@ impl Memo {
         lru.configure(self.maxsize.map(|maxsize| maxsize as u64), false, None, None);
         lru
     }
-}
-
-/// Law 2: what left is dropped here, with nothing locked.
-fn release(left: impl Sized) {
-    drop(left);
 }
 
 unsafe extern "C" fn call(
@@ -414,7 +415,7 @@ unsafe extern "C" fn cache_info(slf: *mut PyObject, _: *mut PyObject) -> *mut Py
 unsafe extern "C" fn cache_clear(slf: *mut PyObject, _: *mut PyObject) -> *mut PyObject {
     door(null_mut(), || {
         // SAFETY: as above.
-        release(unsafe { Memo::of(slf) }.clear());
+        unsafe { Memo::of(slf) }.clear();
         // SAFETY: None is always valid.
         Ok(unsafe { Object::from_borrowed(Py_None()) }.into_ptr())
     })
@@ -446,54 +447,25 @@ unsafe extern "C" fn clear(slf: *mut PyObject) -> c_int {
     // SAFETY: the collector passes an instance that nothing else reaches any more.
     unsafe {
         let memo = slf.cast::<Memo>();
-        release((*memo).clear());
-        release((*memo).parts.take());
-        // Last, and through the dictionary, whose deallocation does not nest without end.
-        release(Object::from_owned(std::mem::replace(&mut (*memo).dict, null_mut())));
+        (*memo).clear();
+        drop((*memo).parts.take());
+        // Last: what is deallocated through a dict, as `__wrapped__` is, does not nest without end.
+        drop(Object::from_owned(std::mem::replace(&mut (*memo).dict, null_mut())));
     }
     0
 }
 
 unsafe extern "C" fn deallocate(slf: *mut PyObject) {
-    // SAFETY: the last reference is gone. What was put off is nobody else's either.
+    // SAFETY: the last reference is gone; the instance was made by `memoize`, and its type by `make_type`.
     unsafe {
-        let memo = slf.cast::<Memo>();
+        let (memo, class) = (slf.cast::<Memo>(), Py_TYPE(slf));
         PyObject_GC_UnTrack(slf.cast());
         if !(*memo).weak_references.is_null() {
             PyObject_ClearWeakRefs(slf);
         }
-        let (depth, put_off) = NESTING.get();
-        if depth == MOST_NESTED {
-            (*memo).weak_references = put_off;
-            return NESTING.set((depth, slf));
-        }
-        NESTING.set((depth + 1, put_off));
-        free(slf);
-        if depth == 0 {
-            while let Some(next) = NonNull::new(NESTING.get().1) {
-                NESTING.set((1, (*next.cast::<Memo>().as_ptr()).weak_references));
-                free(next.as_ptr());
-            }
-        }
-        NESTING.set((depth, NESTING.get().1));
-    }
-}
-
-/// Memos whose deallocations nest: a result may hold a memo, whose result holds a memo.
-const MOST_NESTED: u32 = 50;
-
-thread_local! {
-    /// How many are being deallocated, each by the one before; and those put off until the first of them is done, each
-    /// pointing at the next with `weak_references`, of which it has none any more.
-    static NESTING: Cell<(u32, *mut PyObject)> = const { Cell::new((0, null_mut())) };
-}
-
-unsafe fn free(slf: *mut PyObject) {
-    // SAFETY: the instance was made by `memoize`, and its type by `make_type`; the caller gives it up.
-    unsafe {
-        let class = Py_TYPE(slf);
         clear(slf);
-        addr_of_mut!((*slf.cast::<Memo>()).shared).drop_in_place();
+        addr_of_mut!((*memo).shared).drop_in_place();
+        addr_of_mut!((*memo).account).drop_in_place();
         PyObject_GC_Del(slf.cast());
         Py_DECREF(class.cast());
     }
@@ -526,6 +498,7 @@ pub(crate) fn memoize<'py>(
         (*memo).typed = typed;
         let [function, info, mark] = [function, info, mark].map(|object| Object::new(&object));
         addr_of_mut!((*memo).parts).write(Some(Parts { function, info, mark }));
+        addr_of_mut!((*memo).account).write(Arc::default());
         addr_of_mut!((*memo).shared).write(Shared::behind((*memo).fresh()));
         Ok(Bound::from_owned_ptr(py, allocated))
     }

@@ -34,10 +34,10 @@ impl Object {
         }
     }
 
-    /// Takes over the reference that a call of the C-API gave; None if it gave none.
+    /// Takes a reference over; None for null.
     ///
     /// # Safety
-    /// `object` is null or valid and the caller's own, and the thread is attached.
+    /// A new reference, or null.
     #[inline]
     pub(crate) unsafe fn from_owned(object: *mut ffi::PyObject) -> Option<Object> {
         NonNull::new(object).map(Object)
