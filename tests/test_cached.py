@@ -393,6 +393,7 @@ def test_a_cache_of_cachetools():
         (lambda: cached(ttl="60"), TypeError, "ttl must be a number of seconds"),
         (lambda: cached(key="name"), TypeError, "key must be callable, or None; got str"),
         (lambda: cached(condition=True), TypeError, "condition must be callable, or None; got bool"),
+        (lambda: cached(condition=fetched.__wrapped__), TypeError, "condition must be a plain function"),
         (lambda: cached(weigher=1), TypeError, "weigher must be callable"),
         (lambda: cached(on_evict=1), TypeError, "on_evict must be callable"),
         (lambda: cached(timer=1), TypeError, "timer must be callable"),

@@ -448,6 +448,37 @@ def test_a_keyboard_interrupt_while_it_computes_and_a_waiter_takes_over():
         """)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent like this")
+def test_keyboard_interrupts_at_any_moment_leave_nobody_waiting():
+    run("""
+        over = threading.Event()
+
+        def ask():
+            while not over.is_set():
+                assert flights.fly("k", lambda: "value") == "value"
+
+        threads = [Result(ask) for _ in range(3)]
+        interrupted = 0
+        for n in range(1000):
+            try:
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + random.random() * 0.0005)
+                for _ in range(100):
+                    flights.fly("k", lambda: "value")
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                try:
+                    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                except KeyboardInterrupt:
+                    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        over.set()
+        for thread in threads:
+            thread.get()
+        assert interrupted > 100, interrupted
+        """)
+
+
 def test_a_signal_handler_that_asks_for_the_key_being_computed_gets_an_error_at_once():
     run("""
         errors = []

@@ -137,6 +137,8 @@ def _decorator(decorate: Callable[[Callable[..., Any], _Plan], Any], plan: _Plan
     for hook, what in ((plan.key, "key"), (plan.condition, "condition")):
         if hook is not None and not callable(hook):
             raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        if iscoroutinefunction(hook):
+            raise TypeError(f"{what} must be a plain function: it is called, not awaited")
     LRUCache(**plan.settings)
     if plan.cache is not None and plan.settings != dict.fromkeys(plan.settings) | {"maxsize": _MAXSIZE}:
         raise TypeError("with cache=, bounds, lifetimes and hooks are those of that cache; give them to it")

@@ -119,7 +119,7 @@ class Flight:
             _standing.setdefault(self.thread, {})[self] = other
 
     def end(self) -> None:
-        """Lands if it has an outcome, else leaves the key to the next; wakes whoever waits. Does nothing twice."""
+        """Lands if it has an outcome, else leaves the key to the next; wakes whoever waits. Can be done again."""
         with _lock:
             if self.within is not None:
                 self.within.needs.pop(self, None)
@@ -130,17 +130,17 @@ class Flight:
             if self.other is not None:
                 self.other.waits.pop(self, None)
             self.flights._leave(self)
+            waits = list(self.waits)
+            if self.on and not self.stale and self.outcome is not None and self.outcome.error is None:
+                self.flights.shared += len(waits)
             self.on = False
             _on.discard(self)
-            waits, self.waits = self.waits, {}
-            outcome, self.outcome = self.outcome, None
-            if outcome is not None and outcome.error is None and not self.stale:
-                self.flights.shared += len(waits)
-            # A task that was started in here may hold on to this for long.
-            self.key = self.within = self.other = None
         for wait in waits:
-            wait.outcome = outcome
+            wait.outcome = self.outcome
             wait.wake()
+            self.waits.pop(wait, None)
+        # A task that was started in here may hold on to this for long.
+        self.key = self.within = self.other = self.outcome = None
 
 
 class Flights:
@@ -186,7 +186,13 @@ class Flights:
         """The value for `key`: computed, or waited for. Blocks the thread."""
         gate = Lock()
         gate.acquire()
-        flight = Flight(self, key, None, gate.release)
+
+        def wake() -> None:
+            # A second time, if whoever tells us is interrupted.
+            with suppress(RuntimeError):
+                gate.release()
+
+        flight = Flight(self, key, None, wake)
         try:
             while other := self._board(flight):
                 while not gate.acquire(timeout=-1 if other.loop is None else _PATIENCE):
@@ -208,10 +214,16 @@ class Flights:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
         finally:
-            flight.end()
-            # This frame is in the traceback of the exception that these may hold.
-            del flight
-            other = None
+            try:
+                flight.end()
+            except BaseException:
+                # Interrupted. Those who wait must hear of it all the same.
+                flight.end()
+                raise
+            finally:
+                # This frame is in the traceback of the exception that these may hold.
+                del flight
+                other = None
 
     async def afly(self, key: Any, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> T:
         """The value for `key`: awaited, or waited for. Needs asyncio's event loop, or one that behaves like it."""
@@ -257,9 +269,14 @@ class Flights:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
         finally:
-            flight.end()
-            del flight
-            other = None
+            try:
+                flight.end()
+            except BaseException:
+                flight.end()
+                raise
+            finally:
+                del flight
+                other = None
 
     def forget(self, key: Any) -> None:
         """What is being computed for `key` is not kept, and newcomers do not wait for it.
