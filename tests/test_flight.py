@@ -732,6 +732,36 @@ def test_recursion_over_other_keys_works_and_a_full_stack_leaves_nothing_behind(
         """)
 
 
+def test_where_the_stack_is_almost_full_others_are_woken_all_the_same():
+    run("""
+        def body():
+            # Needs no frames of Python.
+            began.release()
+            go.acquire()
+            return "value"
+
+        def deep(n):
+            return deep(n - 1) if n else flights.fly("k", body)
+
+        sys.setrecursionlimit(250)
+        computed = 0
+        for n in range(180, 250):
+            began, go = threading.Lock(), threading.Lock()
+            began.acquire(), go.acquire()
+            leader = Result(deep, n)
+            until(lambda: not began.locked() or not leader.thread.is_alive())
+            if began.locked():
+                raised(RecursionError, leader.get)
+                continue
+            waiter = Result(lambda: asyncio.run(flights.afly("k", work.slowly)))
+            waiting(1)
+            go.release()
+            assert leader.get() == waiter.get() == "value"
+            computed += 1
+        assert 0 < computed < 70, computed
+        """)
+
+
 # What is forgotten while it is computed.
 
 
