@@ -30,7 +30,8 @@ _clock = count(1)
 _inside: ContextVar["Flight | None"] = ContextVar("ullage flight", default=None)
 # Seconds after which those who wait for a task of another event loop look whether that loop was closed.
 _PATIENCE = 0.25
-_PAUSE = 0.0001
+# Seconds for which forgetting waits at most for what is being kept, and between two looks.
+_LONGEST, _PAUSE = 1.0, 0.0001
 
 _shown = Repr()
 _shown.maxstring = _shown.maxother = _shown.maxlong = 60
@@ -304,7 +305,7 @@ class Flights:
             for flight in flights:
                 flight.stale = True
                 self._leave(flight)
-        deadline = monotonic() + _PATIENCE
+        deadline = monotonic() + _LONGEST
         for flight in flights:
             # Not for long: a hook may be waiting for us. Then it is dropped once it has been kept.
             while flight.on and flight.keeping and flight.thread != get_ident() and monotonic() < deadline:
