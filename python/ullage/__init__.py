@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from ullage._cached import cached, cachedmethod
 from ullage._causes import Cause
 from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
@@ -47,6 +48,8 @@ __all__ = [
     "MemoryPressureWarning",
     "TransferMap",
     "cache",
+    "cached",
+    "cachedmethod",
     "config",
     "configure",
     "deep_sizeof",
