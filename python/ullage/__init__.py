@@ -5,7 +5,9 @@ from ullage._core import deep_sizeof
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
+from ullage._secret import secret_key
 from ullage._transfer import TransferMap
+from ullage.instances import InstanceCache
 
-__all__ = ["Cause", "Full", "HistoryRing", "LRUCache", "TransferMap", "deep_sizeof"]
+__all__ = ["Cause", "Full", "HistoryRing", "InstanceCache", "LRUCache", "TransferMap", "deep_sizeof", "secret_key"]
 __version__ = "0.1.0"

@@ -1,0 +1,944 @@
+"""InstanceCache: expensive objects loaded once, leased while in use, closed after the last lease."""
+
+import atexit
+import math
+import os
+import sys
+import threading
+import time
+import warnings
+import weakref
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, isawaitable, iscoroutinefunction
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
+
+from ullage import _sizes
+from ullage._errors import Full
+from ullage._flight import Flights
+from ullage._stats import InstanceStats
+from ullage._times import Lifetime, nanoseconds
+from ullage._ways import Tasks, Threads, Way, me, result, running_loop, start, submit
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+    from concurrent.futures import Future
+
+K = TypeVar("K")
+V = TypeVar("V")
+Amount = int | float | str
+Cost = Mapping[str, Amount] | Amount
+
+_NOTHING: Any = object()
+# The states of an entry, in their order. Only what is live is found.
+_LOADING, _LIVE, _RETIRED, _CLOSING = "loading", "live", "retired", "closing"
+# `maxsize` is a budget like the others: every instance costs one of these.
+_EACH = ""
+# Seconds for which nothing may have changed before everybody is taken to wait for everybody else.
+_STUCK = 1.0
+# Seconds for which a thread waits for a close that runs on an event loop.
+_CLOSE_TIMEOUT = 30.0
+_caches: "weakref.WeakSet[InstanceCache[Any, Any]]" = weakref.WeakSet()
+
+
+class _Entry:
+    """One load of one object, from the room that is made for it to its close."""
+
+    __slots__ = ("cost", "key", "leases", "loop", "object", "ours", "pinned", "state", "thread", "used", "worker")
+
+    def __init__(self, key: Any, cost: dict[str, int], loop: "AbstractEventLoop | None") -> None:
+        self.key = key
+        self.cost = cost
+        self.state = _LOADING
+        self.object: Any = _NOTHING
+        # An ordered set: what it was leased for, and for whom a load goes on.
+        self.leases: dict[Lease[Any], None] = {}
+        self.pinned = False
+        self.used = 0.0
+        # The event loop that the object lives on.
+        self.loop = loop
+        # A thread of its own that loads it for a task.
+        self.worker: Future[Any] | None = None
+        # The thread that loads or closes it. In a child of a fork there is only one.
+        self.thread = threading.get_ident()
+        # What the parent of a fork has loaded is the parent's to close.
+        self.ours = True
+
+
+class Lease(Generic[V]):
+    """The right to use an object: `with` or `async with` takes it and ends it. Taken once."""
+
+    __slots__ = ("_async", "_cache", "entry", "holder", "key", "place", "since", "taken", "thread", "warned")
+
+    def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, depth: int = 2) -> None:
+        self._cache = cache
+        self._async = is_async
+        self.key = key
+        self.entry: _Entry | None = None
+        self.taken = self.warned = False
+        self.since = 0.0
+        self.thread = threading.get_ident()
+        caller = sys._getframe(depth)
+        self.place = (caller.f_code.co_filename, caller.f_lineno)
+        # A generator may be finished by another thread than the one that began it.
+        wanders = caller.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
+        self.holder = None if wanders else me()
+
+    def _begin(self) -> None:
+        if self.taken:
+            raise RuntimeError("a lease is taken once; ask the cache for another")
+        self.taken = True
+
+    def __enter__(self) -> V:
+        if self._async:
+            raise TypeError("write `async with cache.alease(key)`, or `with cache.lease(key)`")
+        self._begin()
+        Threads.run(self._cache._take(self, Threads))
+        return cast(_Entry, self.entry).object  # type: ignore[no-any-return]
+
+    def __exit__(self, *error: object) -> None:
+        Threads.run(self._cache._release(self, Threads))
+
+    async def __aenter__(self) -> V:
+        if not self._async:
+            raise TypeError("write `with cache.lease(key)`, or `async with cache.alease(key)`")
+        self._begin()
+        await self._cache._take(self, Tasks)
+        return cast(_Entry, self.entry).object  # type: ignore[no-any-return]
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._cache._release(self, Tasks)
+
+
+class InstanceCache(Generic[K, V]):
+    """Expensive objects (models, clients, sessions), loaded once a key.
+
+    `with cache.lease(key) as model:` loads the object if need be and holds it: it is not evicted, and not closed before
+    the last of its leases has ended, whatever happens to the cache meanwhile. However many threads and tasks ask at
+    once, the loader is called once. Room is made before a load.
+
+    Parameters
+    ----------
+    loader: `loader(key)` returns the object, or is a coroutine function. Called in the context of the caller that asked
+        first. For a task, a loader that is no coroutine function runs in a thread of its own.
+    maxsize: at most so many objects; None for no bound.
+    budget: at most so much in total: a number, `"8 GiB"`, or several currencies,
+        `{"bytes": "8 GiB", "vram": "20 GiB"}`. What waits for its close counts.
+    weigher: `weigher(key, object)` says what an object that was loaded costs: a mapping as `budget`, or a number if
+        there is one currency. Currencies that are left out cost 0.
+    cost_hint: `cost_hint(key)` says the same before a load, so that room is made before; None if it cannot tell.
+        It is taken for the cost if there is no weigher.
+    close: `close(object)`, or a coroutine function, called once an object, when it has left and nobody holds it.
+        Without it the object is let go of. Its exceptions go to `sys.unraisablehook` and are counted.
+    idle: seconds after its last use for which an object that is neither leased nor pinned is kept.
+    on_full: `"raise"` `Full` when everything is leased or pinned, or `"wait"` until something is not.
+    name: what reports call it.
+    timeout: seconds to wait for room before `Full` is raised; None for ever.
+    lease_warning: seconds after which a lease is warned about, with the place where it was taken; None for never.
+    timer: a clock in seconds, `time.monotonic` by default.
+
+    Nothing is locked while the loader, the weigher, a hint or the close runs; they may use the cache. Safe to use from
+    many threads, tasks and event loops. O(1) on a hit, O(n) to make room among n objects.
+    """
+
+    @overload
+    def __init__(
+        self,
+        loader: Callable[[K], Awaitable[V]],
+        /,
+        *,
+        maxsize: int | None = None,
+        budget: Cost | None = None,
+        weigher: Callable[[K, V], Cost] | None = None,
+        close: Callable[[V], object] | None = None,
+        idle: Lifetime = None,
+        on_full: str = "raise",
+        name: str | None = None,
+        cost_hint: Callable[[K], Cost | None] | None = None,
+        timeout: Lifetime = 60,
+        lease_warning: Lifetime = None,
+        timer: Callable[[], float] | None = None,
+    ) -> None: ...
+
+    @overload
+    def __init__(
+        self,
+        loader: Callable[[K], V],
+        /,
+        *,
+        maxsize: int | None = None,
+        budget: Cost | None = None,
+        weigher: Callable[[K, V], Cost] | None = None,
+        close: Callable[[V], object] | None = None,
+        idle: Lifetime = None,
+        on_full: str = "raise",
+        name: str | None = None,
+        cost_hint: Callable[[K], Cost | None] | None = None,
+        timeout: Lifetime = 60,
+        lease_warning: Lifetime = None,
+        timer: Callable[[], float] | None = None,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        loader: Callable[[K], Any],
+        /,
+        *,
+        maxsize: int | None = None,
+        budget: Cost | None = None,
+        weigher: Callable[[K, V], Cost] | None = None,
+        close: Callable[[V], object] | None = None,
+        idle: Lifetime = None,
+        on_full: str = "raise",
+        name: str | None = None,
+        cost_hint: Callable[[K], Cost | None] | None = None,
+        timeout: Lifetime = 60,
+        lease_warning: Lifetime = None,
+        timer: Callable[[], float] | None = None,
+    ) -> None:
+        if not callable(loader):
+            raise TypeError(f"loader must be callable; got {type(loader).__name__}")
+        hooks = {"weigher": weigher, "close": close, "cost_hint": cost_hint, "timer": timer}
+        for what, hook in hooks.items():
+            if hook is not None and not callable(hook):
+                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        if on_full not in ("raise", "wait"):
+            raise ValueError(f"on_full must be 'raise' or 'wait'; got {on_full!r}")
+        if (budget is None) != (weigher is None and cost_hint is None):
+            raise TypeError("a budget needs a weigher or a cost_hint, which say what an object costs, and they need it")
+        self._budget = _budget(budget)
+        bound = _sizes.count(maxsize, "maxsize")
+        self._bounds = self._budget if bound is None else {_EACH: bound, **self._budget}
+        self.name = name
+        self._loader = loader
+        self._loads_itself = iscoroutinefunction(loader) or iscoroutinefunction(type(loader).__call__)
+        self._weigher = weigher
+        self._cost_hint = cost_hint
+        self._close = close
+        self._idle = _seconds(idle, "idle")
+        self._lease_warning = _seconds(lease_warning, "lease_warning")
+        self._timeout = _seconds(timeout, "timeout")
+        self._on_full = on_full
+        self._timer = timer or time.monotonic
+
+        # Re-entrant, since finalizers and signal handlers run anywhere and may end a lease. Of code that is not ours
+        # only keys that collide are compared under it.
+        self._lock = threading.RLock()
+        self._flights = Flights(name or type(self).__name__)
+        # Where the last entry of a key is found, if it is still live; `_entries` is what there is, the least recently
+        # used first, what is still to be closed included.
+        self._index: dict[Any, _Entry] = {}
+        self._entries: OrderedDict[_Entry, None] = OrderedDict()
+        self._pins: dict[Any, None] = {}
+        # How many entries hold the object with this id: the last one closes it.
+        self._shares: Counter[int] = Counter()
+        self._used: Counter[str] = Counter()
+        self._peak: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()
+        # Who waits for room, and who waits at all; `_changes` counts what could have made a difference to them.
+        self._signals: dict[Any, None] = {}
+        self._waiting: set[object] = set()
+        self._changes = 0
+        # When somebody must look for idle objects and long leases next, and what wakes the thread that does.
+        self._due = math.inf
+        self._bell: threading.Event | None = None
+        self._closed = False
+        _caches.add(self)
+
+    # Use.
+
+    def get(self, key: K) -> V:
+        """The object, loaded if need be. It may be closed by whoever makes room: if that matters, take a lease."""
+        self._close_all(self._tend())
+        entry = self._index.get(key)
+        if entry is not None and self._touch(entry, None):
+            return entry.object  # type: ignore[no-any-return]
+        return Threads.run(self._bring(key, Threads))
+
+    async def aget(self, key: K) -> V:
+        """As `get`, without blocking the event loop."""
+        if doomed := self._tend():
+            await Tasks.work(partial(self._close_all, doomed))
+        entry = self._index.get(key)
+        if entry is not None and self._touch(entry, None):
+            return entry.object  # type: ignore[no-any-return]
+        return await self._bring(key, Tasks)
+
+    def lease(self, key: K) -> Lease[V]:
+        """`with cache.lease(key) as object:` holds the object; it may be as long as a whole stream."""
+        return Lease(self, key)
+
+    def alease(self, key: K) -> Lease[V]:
+        """`async with cache.alease(key) as object:`, as `lease`, without blocking the event loop."""
+        return Lease(self, key, True)
+
+    def pin(self, key: K) -> None:
+        """Keeps the object of `key` from being evicted or idle, be it loaded already or later; a lease does so too."""
+        self._pins[key] = None
+        if entry := self._index.get(key):
+            entry.pinned = True
+
+    def unpin(self, key: K) -> None:
+        """Ends `pin`; nothing happens if there was none."""
+        self._pins.pop(key, None)
+        if entry := self._index.get(key):
+            entry.pinned = False
+        with self._lock:
+            self._wake()
+
+    # What leaves.
+
+    def invalidate(self, key: K) -> bool:
+        """The object of `key` leaves, and is closed when its last lease ends. What is being loaded is thrown away, and
+        loaded again for those who wait. False if there was neither."""
+        entry = self._index.get(key)
+        found = entry is not None and entry.state in (_LOADING, _LIVE)
+        if entry is not None:
+            doomed = self._retire([entry])
+            self._flights.forget(key)
+            self._close_all(doomed)
+        return found
+
+    def reload(self, key: K) -> V:
+        """`invalidate`, then `get`."""
+        self.invalidate(key)
+        return self.get(key)
+
+    async def areload(self, key: K) -> V:
+        """As `reload`, without blocking the event loop."""
+        await Tasks.work(partial(self.invalidate, key))
+        return await self.aget(key)
+
+    def expire(self) -> int:
+        """Lets idle objects leave now, and warns of long leases; how many left. O(n)."""
+        before = self._counts["expirations"]
+        self._due = -math.inf
+        self._close_all(self._tend())
+        return self._counts["expirations"] - before
+
+    def clear(self) -> None:
+        """Everything leaves, as with `invalidate`."""
+        doomed = self._retire(list(self._entries))
+        self._flights.forget_all()
+        self._close_all(doomed)
+
+    def close(self) -> None:
+        """Everything leaves for good: whoever asks from now on gets RuntimeError. What is leased is closed when its
+        last lease ends; this does not wait for it."""
+        self._closed = True
+        self.clear()
+        with self._lock:
+            self._pins.clear()
+            self._due = math.inf
+            self._wake()
+            if self._bell is not None:
+                self._bell.set()
+
+    async def aclose(self) -> None:
+        """As `close`, without blocking the event loop."""
+        await Tasks.work(self.close)
+
+    def __enter__(self) -> "InstanceCache[K, V]":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "InstanceCache[K, V]":
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        # Whoever held a lease would hold the cache.
+        if not getattr(self, "_closed", True):
+            self.close()
+
+    # Questions.
+
+    def __len__(self) -> int:
+        return sum(entry.state is _LIVE for entry in list(self._entries))
+
+    def __contains__(self, key: object) -> bool:
+        entry = self._index.get(key)
+        return entry is not None and entry.state is _LIVE
+
+    def stats(self) -> InstanceStats:
+        """A snapshot of the counts; two can be subtracted. Taking one changes none. O(n)."""
+        with self._lock:
+            entries = list(self._entries)
+            return InstanceStats(
+                **{what: self._counts[what] for what in InstanceStats.counted()},
+                entries=sum(entry.state is _LIVE for entry in entries),
+                leased=sum(bool(entry.leases) for entry in entries),
+                leases=sum(len(entry.leases) for entry in entries),
+                pinned=sum(entry.pinned for entry in entries),
+                retired=sum(entry.state in (_RETIRED, _CLOSING) for entry in entries),
+                cost=MappingProxyType({currency: self._used[currency] for currency in self._budget}),
+                peak=MappingProxyType({currency: self._peak[currency] for currency in self._budget}),
+                budget=MappingProxyType(dict(self._budget)),
+                maxsize=self._bounds.get(_EACH),
+            )
+
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f" {self.name!r}"
+        return f"<{type(self).__name__}{name}: {'closed' if self._closed else f'{len(self)} loaded'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"a {type(self).__name__} cannot be copied or pickled: what it holds is loaded and in use here")
+
+    # Leases.
+
+    async def _bring(self, key: K, way: Way) -> V:
+        lease: Lease[V] = Lease(self, key, depth=1)
+        while True:
+            await self._take(lease, way)
+            entry = cast(_Entry, lease.entry)
+            found, live = entry.object, entry.state is _LIVE
+            await self._release(lease, way)
+            # What was invalidated meanwhile is closed by now.
+            if live:
+                return cast(V, found)
+
+    async def _take(self, lease: Lease[V], way: Way) -> None:
+        """Leases what is live, or else loads it, or waits for whoever does."""
+        if doomed := self._tend():
+            await way.work(partial(self._close_all, doomed))
+        asker = me()
+        while not self._hit(lease):
+            self._check_open()
+            self._waiting.add(asker)
+            try:
+                await way.fly(self._flights, lease.key, partial(self._load, lease, asker, way))
+            finally:
+                self._waiting.discard(asker)
+            if lease.entry is None:
+                self._count("waits")
+            elif lease.entry.state is _LIVE:
+                return
+            else:
+                # It was invalidated while it was loaded.
+                await self._release(lease, way)
+
+    def _hit(self, lease: Lease[V]) -> bool:
+        entry = self._index.get(lease.key)
+        return entry is not None and self._touch(entry, lease)
+
+    def _touch(self, entry: _Entry, lease: Lease[V] | None) -> bool:
+        """A use of an entry, if it is live."""
+        now = self._timer()
+        with self._lock:
+            if entry.state is not _LIVE:
+                return False
+            if lease is not None:
+                self._attach(lease, entry, now)
+            entry.used = now
+            self._entries.move_to_end(entry)
+            self._counts["hits"] += 1
+            return True
+
+    def _attach(self, lease: Lease[V], entry: _Entry, now: float) -> None:
+        """Under the lock."""
+        lease.entry = entry
+        lease.since = now
+        entry.leases[lease] = None
+        self._expect(now, self._lease_warning)
+
+    def _end(self, lease: Lease[V]) -> list[_Entry]:
+        """Ends a lease; what is to be closed now."""
+        now = self._timer()
+        with self._lock:
+            entry, lease.entry = lease.entry, None
+            if entry is None or entry.leases.pop(lease, _NOTHING) is _NOTHING:
+                return []
+            entry.used = now
+            self._expect(now, self._idle)
+            if not entry.leases:
+                self._wake()
+            return self._doom([entry])
+
+    async def _release(self, lease: Lease[V], way: Way) -> None:
+        if doomed := self._end(lease):
+            await way.work(partial(self._close_all, doomed))
+
+    # Loads.
+
+    async def _load(self, lease: Lease[V], asker: object, way: Way) -> None:
+        """Loads, for everybody who waits for this key."""
+        self._waiting.discard(asker)
+        if self._hit(lease):
+            return
+        try:
+            orphan = self._index.get(lease.key)
+            if orphan is not None and orphan.worker is not None and self._join(lease, orphan):
+                # Whoever began this was cancelled; its thread goes on.
+                await way.join(orphan.worker)
+                return
+            cost: dict[str, int] | None = self._hint(lease.key)
+            while cost is not None:
+                entry = _Entry(lease.key, cost, running_loop() if way is Tasks else None)
+                await self._make_room(entry, lease, asker, way)
+                cost = await self._fill_for(entry, way)
+                if cost is not None:
+                    await self._release(lease, way)
+        except Exception:
+            await self._release(lease, way)
+            raise
+        except BaseException:
+            # Cancelled, or thrown away with its event loop: then nothing can be awaited any more.
+            if doomed := self._end(lease):
+                way.begin(partial(self._close_all, doomed))
+            raise
+
+    def _join(self, lease: Lease[V], entry: _Entry) -> bool:
+        now = self._timer()
+        with self._lock:
+            if entry.state is not _LOADING:
+                return False
+            self._attach(lease, entry, now)
+            return True
+
+    async def _make_room(self, entry: _Entry, lease: Lease[V], asker: object, way: Way) -> None:
+        """Evicts until there is room for an entry, and takes it. Raises Full."""
+        deadline = time.monotonic() + self._timeout
+        now, waited = self._timer(), False
+        while True:
+            with self._lock:
+                self._check_open()
+                lacking = self._lacking(entry.cost)
+                if not lacking:
+                    self._index[entry.key] = entry
+                    self._entries[entry] = None
+                    self._charge(entry.cost)
+                    self._attach(lease, entry, now)
+                    break
+                victims = self._victims(lacking)
+                doomed = self._evict(victims or [])
+                if not doomed:
+                    seen, signal = self._changes, way.signal()
+                    self._signals[signal] = None
+            if doomed:
+                await way.work(partial(self._close_all, doomed))
+                continue
+            full = victims is None
+            try:
+                if full and self._on_full == "raise":
+                    raise Full(self._occupied(entry))
+                if not waited:
+                    waited = True
+                    self._count("waits")
+                if full:
+                    self._waiting.add(asker)
+                changed = await way.wait(signal, min(_STUCK, max(deadline - time.monotonic(), 0)))
+            finally:
+                self._waiting.discard(asker)
+                with self._lock:
+                    self._signals.pop(signal, None)
+            if not changed and full and self._stuck(seen, asker):
+                raise Full(f"waits in a circle: all who hold leases wait for room. {self._occupied(entry)}")
+            if time.monotonic() >= deadline:
+                raise Full(f"waited for {self._timeout:g} seconds. {self._occupied(entry)}")
+        # Nobody evicts what is being loaded, so this is not too late.
+        entry.pinned = entry.key in self._pins
+
+    async def _fill_for(self, entry: _Entry, way: Way) -> dict[str, int] | None:
+        if way is Threads or self._loads_itself:
+            return await self._fill(entry, way)
+        try:
+            entry.worker = start(lambda: Threads.run(self._fill(entry, Threads)))
+        except BaseException:
+            self._gone(entry)
+            raise
+        return await way.join(entry.worker)
+
+    async def _fill(self, entry: _Entry, way: Way) -> dict[str, int] | None:
+        """Loads the object of an entry that has room, and corrects its cost: it is live then, or retired. The true cost
+        if there is no room for that, and it is worth waiting for."""
+        entry.thread = threading.get_ident()
+        try:
+            loaded = await way.call(self._loader, entry.key, entry.loop)
+        except BaseException:
+            self._count("load_errors")
+            self._gone(entry)
+            raise
+        with self._lock:
+            self._counts["loads"] += 1
+            self._shares[id(loaded)] += 1
+            entry.object = loaded
+        again = None
+        try:
+            cost = entry.cost
+            if self._weigher is not None:
+                cost = self._cost(self._weigher(entry.key, loaded), "weigher")
+            now = self._timer()
+            with self._lock:
+                victims = self._correct(entry, cost, now)
+                doomed = self._evict(victims or []) + self._doom([entry])
+            if victims is None:
+                if self._on_full == "raise":
+                    raise Full(f"it costs more than was known before it was loaded. {self._occupied(entry)}")
+                again = cost
+        except BaseException:
+            if doomed := self._retire([entry]):
+                way.begin(partial(self._close_all, doomed))
+            raise
+        if doomed:
+            await way.work(partial(self._close_all, doomed))
+        return again
+
+    def _correct(self, entry: _Entry, cost: dict[str, int], now: float) -> list[_Entry] | None:
+        """Makes an entry live at its true cost, under the lock: what has to leave for that. None if that is not enough;
+        then it is retired itself."""
+        if entry.state is not _LOADING:
+            return []
+        self._charge(cost, entry.cost)
+        entry.cost = cost
+        self._wake()
+        victims = self._victims(self._lacking())
+        entry.state = _RETIRED if victims is None else _LIVE
+        entry.used = now
+        self._expect(now, self._idle)
+        return victims
+
+    # Room.
+
+    def _lacking(self, cost: Mapping[str, int] | None = None) -> dict[str, int]:
+        """By currency, what is missing for one more at this cost, or for what there is; under the lock."""
+        extra = dict.fromkeys(self._bounds, 0) if cost is None else cost
+        lacking = {each: self._used[each] + extra.get(each, 0) - bound for each, bound in self._bounds.items()}
+        return {each: short for each, short in lacking.items() if short > 0 and (cost is None or extra.get(each))}
+
+    def _victims(self, lacking: dict[str, int]) -> list[_Entry] | None:
+        """Who must leave, the least recently used first, besides what is being closed already; None if all of them were
+        not enough. Under the lock."""
+        left = dict(lacking)
+        victims = []
+        for state in (_CLOSING, _LIVE):
+            for entry in list(self._entries):
+                if entry.state is not state or not any(
+                    short > 0 and entry.cost.get(each) for each, short in left.items()
+                ):
+                    continue
+                if state is _LIVE:
+                    if entry.leases or entry.pinned:
+                        continue
+                    victims.append(entry)
+                for each in left:
+                    left[each] -= entry.cost.get(each, 0)
+        return None if any(short > 0 for short in left.values()) else victims
+
+    def _evict(self, victims: list[_Entry]) -> list[_Entry]:
+        """Under the lock; what is to be closed."""
+        self._counts["evictions"] += len(victims)
+        return self._retire(victims)
+
+    def _charge(self, cost: Mapping[str, int], back: Mapping[str, int] | None = None) -> None:
+        """Under the lock."""
+        self._used.update(cost)
+        self._used.subtract(back or {})
+        self._peak |= self._used
+
+    def _stuck(self, seen: int, asker: object) -> bool:
+        """Whether nothing has changed, and all who hold leases wait."""
+        with self._lock:
+            entries = list(self._entries)
+            holders = {lease.holder for entry in entries for lease in entry.leases}
+            waiting = self._waiting | {asker}
+            if self._changes != seen or not holders or not holders <= waiting:
+                return False
+            if any(entry.state is _CLOSING for entry in entries):
+                return False
+            # One who gives up is enough: the others look again.
+            self._changes += 1
+            return True
+
+    def _occupied(self, entry: _Entry) -> str:
+        """Why there is no room, for an error."""
+        with self._lock:
+            lacking = {each or "instances": short for each, short in self._lacking(entry.cost).items()}
+            leases = [lease.place for each in self._entries for lease in each.leases if each is not entry]
+            pinned = sum(each.pinned for each in self._entries)
+        places = ", ".join(f"{file}:{line}" for file, line in leases[:5])
+        held = f"{len(leases)} leases ({places})" if leases else "no lease"
+        return f"{self!r} lacks {lacking or 'room'} for {entry.key!r}: {held}, {pinned} pinned"
+
+    # Costs.
+
+    def _hint(self, key: K) -> dict[str, int]:
+        hint = None if self._cost_hint is None else self._cost_hint(key)
+        return {_EACH: 1} if hint is None else self._cost(hint, "cost_hint")
+
+    def _cost(self, given: Cost, source: str) -> dict[str, int]:
+        """What a weigher or a hint said, checked. Raises ValueError for what no eviction could make room for."""
+        if not isinstance(given, Mapping):
+            if len(self._budget) != 1:
+                raise TypeError(
+                    f"{source} must return a mapping of {', '.join(self._budget)} to numbers; got {given!r}"
+                )
+            given = dict.fromkeys(self._budget, given)
+        cost = {_EACH: 1}
+        for currency, amount in given.items():
+            if currency not in self._budget:
+                raise ValueError(f"{source} returned {currency!r}; the budget knows {', '.join(self._budget)}")
+            cost[currency] = _amount(amount, f"{source} of {currency}")
+            if cost[currency] > self._budget[currency]:
+                raise ValueError(
+                    f"it costs {cost[currency]} {currency}, more than the whole budget of {self._budget[currency]}"
+                )
+        return cost
+
+    # Ends.
+
+    def _retire(self, entries: list[_Entry]) -> list[_Entry]:
+        """Entries leave the cache; which of them are to be closed now."""
+        with self._lock:
+            for entry in entries:
+                if entry.state in (_LOADING, _LIVE):
+                    entry.state = _RETIRED
+            return self._doom(entries)
+
+    def _doom(self, entries: list[_Entry]) -> list[_Entry]:
+        """Which entries have left and are loaded and not leased: whoever asks has to close them. Under the lock."""
+        doomed = [e for e in entries if e.state is _RETIRED and not e.leases and e.object is not _NOTHING]
+        for entry in doomed:
+            entry.state = _CLOSING
+            entry.thread = threading.get_ident()
+        return doomed
+
+    def _close_all(self, doomed: list[_Entry]) -> None:
+        while doomed:
+            try:
+                self._close_one(doomed.pop(0))
+            except BaseException:
+                self._close_all(doomed)
+                raise
+
+    def _close_one(self, entry: _Entry) -> None:
+        loaded, entry.object = entry.object, None
+        pending = None
+        try:
+            with self._lock:
+                self._shares[id(loaded)] -= 1
+                last = not self._shares[id(loaded)]
+                if last:
+                    del self._shares[id(loaded)]
+                    self._counts["closes"] += entry.ours
+            if last and entry.ours and self._close is not None:
+                answer = self._close(loaded)
+                if isawaitable(answer):
+                    pending = submit(answer, entry.loop)
+        except Exception as error:
+            self._failed(error)
+        finally:
+            # Freed before its room is given to another.
+            loaded = answer = None
+            if pending is None:
+                self._gone(entry)
+        if pending is not None:
+            future, loop = pending
+            future.add_done_callback(partial(self._close_ended, entry))
+            # A loop must not wait for itself.
+            if running_loop() is None:
+                with suppress(Exception):
+                    result(future, loop, _CLOSE_TIMEOUT)
+                if loop.is_closed():
+                    future.cancel()
+
+    def _close_ended(self, entry: _Entry, future: "Future[object]") -> None:
+        try:
+            future.result()
+        except BaseException as error:
+            self._failed(error)
+        self._gone(entry)
+
+    def _gone(self, entry: _Entry) -> None:
+        """The last of an entry: its room is free."""
+        with self._lock:
+            if self._entries.pop(entry, _NOTHING) is _NOTHING:
+                return
+            self._charge({}, entry.cost)
+            self._wake()
+        with suppress(Exception), self._lock:
+            if self._index.get(entry.key) is entry:
+                del self._index[entry.key]
+
+    def _failed(self, error: BaseException) -> None:
+        self._count("close_errors")
+        _report(error)
+
+    def _count(self, what: str) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def _wake(self) -> None:
+        """Those who wait for room look again; under the lock."""
+        self._changes += 1
+        signals, self._signals = self._signals, {}
+        for signal in signals:
+            signal.set()
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self!r} is closed")
+
+    # Time.
+
+    def _expect(self, now: float, span: float) -> None:
+        """Somebody has to look in so many seconds; under the lock."""
+        if now + span >= self._due or self._closed:
+            return
+        self._due = now + span
+        if self._bell is not None:
+            self._bell.set()
+            return
+        self._bell = threading.Event()
+        # Held weakly: a thread must not keep a cache alive.
+        cache = weakref.ref(self, lambda _, bell=self._bell: bell.set())  # type: ignore[misc]
+        threading.Thread(target=_watch, args=(cache, self._bell), name="ullage idle", daemon=True).start()
+
+    def _tend(self) -> list[_Entry]:
+        """Retires what is idle and warns of long leases, if it is time: what is to be closed."""
+        if self._due == math.inf or (now := self._timer()) < self._due:
+            return []
+        late, idle, due = [], [], math.inf
+        with self._lock:
+            for entry in list(self._entries):
+                if entry.state is _LIVE and not entry.leases and not entry.pinned:
+                    if now - entry.used >= self._idle:
+                        idle.append(entry)
+                    else:
+                        due = min(due, entry.used + self._idle)
+                for lease in entry.leases:
+                    if not lease.warned and now - lease.since >= self._lease_warning:
+                        lease.warned = True
+                        late.append(lease)
+                    elif not lease.warned:
+                        due = min(due, lease.since + self._lease_warning)
+            self._due = due
+            self._counts["expirations"] += len(idle)
+            doomed = self._retire(idle)
+        for lease in late:
+            text = (
+                f"{self!r}: the lease of {lease.key!r} that was taken here is held for {now - lease.since:.1f} seconds"
+            )
+            try:
+                warnings.warn_explicit(text, RuntimeWarning, *lease.place)
+            except Exception as error:
+                _report(error)
+        return doomed
+
+    def _pause(self) -> float | None:
+        """Does what is due; seconds until more is, or None if nothing will be and the thread ends."""
+        self._close_all(self._tend())
+        now = self._timer()
+        with self._lock:
+            if self._due == math.inf:
+                self._bell = None
+                return None
+            return min(max(self._due - now, 0.001), 3600.0)
+
+    # Ends of processes.
+
+    def _forked(self) -> None:
+        """In the child of a fork: the other threads are gone, with their leases and loads, and maybe with the lock."""
+        self._lock = threading.RLock()
+        self._signals, self._waiting, self._due, self._bell = {}, set(), math.inf, None
+        here = threading.get_ident()
+        now = self._timer()
+        for entry in list(self._entries):
+            entry.ours = False
+            entry.worker = None
+            entry.leases = {lease: None for lease in entry.leases if lease.thread == here}
+            if entry.thread != here and entry.state in (_LOADING, _CLOSING):
+                entry.state = _CLOSING
+                self._gone(entry)
+            self._close_all(self._doom([entry]))
+            if entry.state is _LIVE:
+                self._expect(now, self._idle)
+
+    def _exit(self) -> None:
+        """At the end of the interpreter: what is in use is left open, aloud."""
+        self.close()
+        for entry in list(self._entries):
+            for lease in entry.leases:
+                text = (
+                    f"{self!r}: {entry.key!r} is not closed at exit, since the lease that was taken here has not ended"
+                )
+                warnings.warn_explicit(text, RuntimeWarning, *lease.place)
+
+
+def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event) -> None:
+    """What the thread of a cache with `idle` or `lease_warning` does while there is something to wait for."""
+    while (alive := cache()) is not None:
+        try:
+            pause = alive._pause()
+        except BaseException as error:
+            _report(error)
+            pause = 1.0
+        del alive
+        if pause is None:
+            return
+        bell.wait(pause)
+        bell.clear()
+
+
+def _budget(given: Cost | None) -> dict[str, int]:
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        return {"bytes": _sizes.size(given, "budget")}
+    for currency in given:
+        if not isinstance(currency, str) or not currency:
+            raise TypeError(f"a currency of a budget is a name such as 'bytes' or 'vram'; got {currency!r}")
+    if not given:
+        raise ValueError("a budget of several currencies names at least one, as in {'bytes': '8 GiB'}")
+    return {currency: _sizes.size(amount, f"budget of {currency}") for currency, amount in given.items()}
+
+
+def _amount(amount: object, name: str) -> int:
+    """A cost: a number of at least 0, or a size such as "4 GiB"."""
+    if isinstance(amount, str):
+        return _sizes.size(amount, name)
+    if isinstance(amount, float):
+        if not 0 <= amount < math.inf:
+            raise ValueError(f"{name} must be a number of at least 0; got {amount}")
+        return math.ceil(amount)
+    return _sizes.whole(amount, name)
+
+
+def _seconds(lifetime: Lifetime, name: str) -> float:
+    span = nanoseconds(lifetime, name)
+    return math.inf if span is None else span / 1e9
+
+
+class _Unraisable:
+    """Something whose end raises: so Python itself hands the error to `sys.unraisablehook`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __del__(self) -> None:
+        raise self.error
+
+
+def _report(error: BaseException) -> None:
+    _Unraisable(error)
+
+
+def _forked() -> None:
+    for cache in list(_caches):
+        cache._forked()
+
+
+def _exit() -> None:
+    for cache in list(_caches):
+        cache._exit()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+atexit.register(_exit)
