@@ -1,10 +1,10 @@
 """Keys that stand for credentials without holding them."""
 
-import secrets
+import os
 from hashlib import blake2b
 
 # Of this process, and of those that it forks.
-_KEY = secrets.token_bytes(32)
+_KEY = os.urandom(32)
 
 
 def secret_key(*parts: object) -> str:

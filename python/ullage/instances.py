@@ -47,7 +47,20 @@ _caches: "weakref.WeakSet[InstanceCache[Any, Any]]" = weakref.WeakSet()
 class _Entry:
     """One load of one object, from the room that is made for it to its close."""
 
-    __slots__ = ("cost", "key", "leases", "loop", "object", "ours", "pinned", "state", "thread", "used", "worker")
+    __slots__ = (
+        "closer",
+        "cost",
+        "key",
+        "leases",
+        "loop",
+        "object",
+        "ours",
+        "pinned",
+        "state",
+        "thread",
+        "used",
+        "worker",
+    )
 
     def __init__(self, key: Any, cost: dict[str, int], loop: "AbstractEventLoop | None") -> None:
         self.key = key
@@ -62,6 +75,8 @@ class _Entry:
         self.loop = loop
         # A thread of its own that loads it for a task.
         self.worker: Future[Any] | None = None
+        # Who closes it, if that is known.
+        self.closer: object = None
         # The thread that loads or closes it. In a child of a fork there is only one.
         self.thread = threading.get_ident()
         # What the parent of a fork has loaded is the parent's to close.
@@ -71,7 +86,7 @@ class _Entry:
 class Lease(Generic[V]):
     """The right to use an object: `with` or `async with` takes it and ends it. Taken once."""
 
-    __slots__ = ("_async", "_cache", "entry", "holder", "key", "place", "since", "taken", "thread", "warned")
+    __slots__ = ("_async", "_cache", "entry", "holder", "key", "loop", "place", "since", "taken", "thread", "warned")
 
     def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, depth: int = 2) -> None:
         self._cache = cache
@@ -82,6 +97,8 @@ class Lease(Generic[V]):
         self.since = 0.0
         self.thread = threading.get_ident()
         caller = sys._getframe(depth)
+        # A task whose loop was closed holds nothing any more.
+        self.loop = running_loop() if is_async else None
         self.place = (caller.f_code.co_filename, caller.f_lineno)
         # A generator may be finished by another thread than the one that began it.
         wanders = caller.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
@@ -394,7 +411,7 @@ class InstanceCache(Generic[K, V]):
     # Leases.
 
     async def _bring(self, key: K, way: Way) -> V:
-        lease: Lease[V] = Lease(self, key, depth=1)
+        lease: Lease[V] = Lease(self, key, way is Tasks, depth=1)
         while True:
             await self._take(lease, way)
             entry = cast(_Entry, lease.entry)
@@ -525,21 +542,22 @@ class InstanceCache(Generic[K, V]):
                 await way.work(partial(self._close_all, doomed))
                 continue
             full = victims is None
+            if full and self._bury():
+                continue
             try:
                 if full and self._on_full == "raise":
                     raise Full(self._occupied(entry))
                 if not waited:
                     waited = True
                     self._count("waits")
-                if full:
-                    self._waiting.add(asker)
+                self._waiting.add(asker)
                 changed = await way.wait(signal, min(_STUCK, max(deadline - time.monotonic(), 0)))
             finally:
                 self._waiting.discard(asker)
                 with self._lock:
                     self._signals.pop(signal, None)
-            if not changed and full and self._stuck(seen, asker):
-                raise Full(f"waits in a circle: all who hold leases wait for room. {self._occupied(entry)}")
+            if not changed and self._stuck(seen, asker):
+                raise Full(f"waits in a circle: all who could make room wait for some. {self._occupied(entry)}")
             if time.monotonic() >= deadline:
                 raise Full(f"waited for {self._timeout:g} seconds. {self._occupied(entry)}")
         # Nobody evicts what is being loaded, so this is not too late.
@@ -642,15 +660,26 @@ class InstanceCache(Generic[K, V]):
         self._used.subtract(back or {})
         self._peak |= self._used
 
+    def _bury(self) -> bool:
+        """Ends the leases and the loads of tasks whose event loop was closed: they never run again. Whether any did."""
+        doomed = []
+        changes = self._changes
+        for entry in list(self._entries):
+            for lease in list(entry.leases):
+                if lease.loop is not None and lease.loop.is_closed():
+                    doomed += self._end(lease)
+            if entry.object is _NOTHING and entry.worker is None and entry.loop is not None and entry.loop.is_closed():
+                self._gone(entry)
+        self._close_all(doomed)
+        return self._changes != changes
+
     def _stuck(self, seen: int, asker: object) -> bool:
-        """Whether nothing has changed, and all who hold leases wait."""
+        """Whether nothing has changed, and all who hold leases or close something wait."""
         with self._lock:
             entries = list(self._entries)
             holders = {lease.holder for entry in entries for lease in entry.leases}
-            waiting = self._waiting | {asker}
-            if self._changes != seen or not holders or not holders <= waiting:
-                return False
-            if any(entry.state is _CLOSING for entry in entries):
+            holders |= {entry.closer for entry in entries if entry.state is _CLOSING}
+            if self._changes != seen or not holders or not holders <= self._waiting | {asker}:
                 return False
             # One who gives up is enough: the others look again.
             self._changes += 1
@@ -719,6 +748,7 @@ class InstanceCache(Generic[K, V]):
 
     def _close_one(self, entry: _Entry) -> None:
         loaded, entry.object = entry.object, None
+        entry.closer = me()
         pending = None
         try:
             with self._lock:
@@ -740,6 +770,7 @@ class InstanceCache(Generic[K, V]):
                 self._gone(entry)
         if pending is not None:
             future, loop = pending
+            entry.closer = None
             future.add_done_callback(partial(self._close_ended, entry))
             # A loop must not wait for itself.
             if running_loop() is None:
@@ -863,6 +894,7 @@ class InstanceCache(Generic[K, V]):
     def _exit(self) -> None:
         """At the end of the interpreter: what is in use is left open, aloud."""
         self.close()
+        self._bury()
         for entry in list(self._entries):
             for lease in entry.leases:
                 text = (
