@@ -891,6 +891,8 @@ def test_an_asynchronous_close_that_raises_is_reported(unraisable: list[BaseExce
     cache.get("a")
     cache.get("b")
     assert [str(error) for error in unraisable] == ["a"] and cache.stats().close_errors == 1
+    cache.close()
+    assert [str(error) for error in unraisable] == ["a", "b"]
 
 
 def test_a_close_that_blocks_holds_up_nobody_but_who_needs_its_room(loader: Loader) -> None:
@@ -966,6 +968,7 @@ def test_a_close_that_waits_for_the_room_that_it_makes_is_told_so(
     cache.get("a")
     assert cache.get("b").key == "b"
     assert [type(error) for error in unraisable] == [Full] and "circle" in str(unraisable[0])
+    cache.close()
 
 
 # Hostile input.
@@ -980,12 +983,12 @@ def test_a_close_that_waits_for_the_room_that_it_makes_is_told_so(
         ({"maxsize": 1.5}, "maxsize must be an integer"),
         ({"budget": 8}, "a budget needs a weigher or a cost_hint"),
         ({"weigher": len}, "a budget needs a weigher or a cost_hint"),
-        ({"budget": 0, "weigher": len}, "budget must be at least 1"),
-        ({"budget": "much", "weigher": len}, "budget must be a number of bytes"),
+        ({"budget": 0, "weigher": len}, "budget of bytes must be at least 1"),
+        ({"budget": "much", "weigher": len}, "budget of bytes must be a number of bytes"),
         ({"budget": {}, "weigher": len}, "names at least one"),
         ({"budget": {"vram": -1}, "weigher": len}, "budget of vram must be at least 1"),
         ({"budget": {1: 1}, "weigher": len}, "a currency of a budget is a name"),
-        ({"budget": float("nan"), "weigher": len}, "budget must be an integer"),
+        ({"budget": float("nan"), "weigher": len}, "budget of bytes must be an integer"),
         ({"close": 5}, "close must be callable, or None; got int"),
         ({"timer": 5}, "timer must be callable"),
         ({"idle": 0}, "idle must be more than 0 seconds"),
@@ -1229,6 +1232,14 @@ ENDS = {
         cache = InstanceCache(load, close=close)
         asyncio.run(cache.aget("a"))
         cache.get("b")
+        print("end")
+    """,
+    "with a loop that is needed at exit only": """
+        async def close(key):
+            await asyncio.sleep(0.01)
+            print("closed", key)
+        cache = InstanceCache(str, close=close)
+        cache.get("a"), cache.get("b")
         print("end")
     """,
 }

@@ -163,9 +163,28 @@ def submit(awaitable: Awaitable[T], loop: "AbstractEventLoop | None") -> "tuple[
     async def bring() -> T:
         return await awaitable
 
-    if loop is None or not loop.is_running():
-        loop = own_loop()
+    try:
+        if loop is None or not loop.is_running():
+            loop = own_loop()
+    except RuntimeError:
+        # The interpreter ends and starts no more threads.
+        return _at_once(bring())
     return run_coroutine_threadsafe(bring(), loop), loop
+
+
+def _at_once(coroutine: Coroutine[Any, Any, T]) -> "tuple[Future[T], AbstractEventLoop]":
+    from asyncio import new_event_loop
+    from concurrent.futures import Future
+
+    loop = new_event_loop()
+    future: Future[T] = Future()
+    try:
+        future.set_result(loop.run_until_complete(coroutine))
+    except BaseException as error:
+        future.set_exception(error)
+    finally:
+        loop.close()
+    return future, loop
 
 
 def result(future: "Future[T]", loop: "AbstractEventLoop", timeout: float = float("inf")) -> T:
@@ -196,8 +215,9 @@ def own_loop() -> "AbstractEventLoop":
 
     with _lock:
         if _own is None:
-            _own = new_event_loop()
-            threading.Thread(target=_own.run_forever, name="ullage loop", daemon=True).start()
+            loop = new_event_loop()
+            threading.Thread(target=loop.run_forever, name="ullage loop", daemon=True).start()
+            _own = loop
         return _own
 
 

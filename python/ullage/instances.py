@@ -9,15 +9,15 @@ import time
 import warnings
 import weakref
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, isawaitable, iscoroutinefunction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
-from ullage import _sizes
-from ullage._errors import Full
+from ullage._budget import Budget, Cost, Given
+from ullage._errors import Full, report
 from ullage._flight import Flights
 from ullage._stats import InstanceStats
 from ullage._times import Lifetime, nanoseconds
@@ -29,14 +29,10 @@ if TYPE_CHECKING:
 
 K = TypeVar("K")
 V = TypeVar("V")
-Amount = int | float | str
-Cost = Mapping[str, Amount] | Amount
 
 _NOTHING: Any = object()
 # The states of an entry, in their order. Only what is live is found.
 _LOADING, _LIVE, _RETIRED, _CLOSING = "loading", "live", "retired", "closing"
-# `maxsize` is a budget like the others: every instance costs one of these.
-_EACH = ""
 # Seconds for which nothing may have changed before everybody is taken to wait for everybody else.
 _STUCK = 1.0
 # Seconds for which a thread waits for a close that runs on an event loop.
@@ -47,22 +43,7 @@ _caches: "weakref.WeakSet[InstanceCache[Any, Any]]" = weakref.WeakSet()
 class _Entry:
     """One load of one object, from the room that is made for it to its close."""
 
-    __slots__ = (
-        "closer",
-        "cost",
-        "key",
-        "leases",
-        "loop",
-        "object",
-        "ours",
-        "pinned",
-        "state",
-        "thread",
-        "used",
-        "worker",
-    )
-
-    def __init__(self, key: Any, cost: dict[str, int], loop: "AbstractEventLoop | None") -> None:
+    def __init__(self, key: Any, cost: Cost, loop: "AbstractEventLoop | None") -> None:
         self.key = key
         self.cost = cost
         self.state = _LOADING
@@ -85,8 +66,6 @@ class _Entry:
 
 class Lease(Generic[V]):
     """The right to use an object: `with` or `async with` takes it and ends it. Taken once."""
-
-    __slots__ = ("_async", "_cache", "entry", "holder", "key", "loop", "place", "since", "taken", "thread", "warned")
 
     def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, depth: int = 2) -> None:
         self._cache = cache
@@ -168,13 +147,13 @@ class InstanceCache(Generic[K, V]):
         /,
         *,
         maxsize: int | None = None,
-        budget: Cost | None = None,
-        weigher: Callable[[K, V], Cost] | None = None,
+        budget: Given | None = None,
+        weigher: Callable[[K, V], Given] | None = None,
         close: Callable[[V], object] | None = None,
         idle: Lifetime = None,
         on_full: str = "raise",
         name: str | None = None,
-        cost_hint: Callable[[K], Cost | None] | None = None,
+        cost_hint: Callable[[K], Given | None] | None = None,
         timeout: Lifetime = 60,
         lease_warning: Lifetime = None,
         timer: Callable[[], float] | None = None,
@@ -187,13 +166,13 @@ class InstanceCache(Generic[K, V]):
         /,
         *,
         maxsize: int | None = None,
-        budget: Cost | None = None,
-        weigher: Callable[[K, V], Cost] | None = None,
+        budget: Given | None = None,
+        weigher: Callable[[K, V], Given] | None = None,
         close: Callable[[V], object] | None = None,
         idle: Lifetime = None,
         on_full: str = "raise",
         name: str | None = None,
-        cost_hint: Callable[[K], Cost | None] | None = None,
+        cost_hint: Callable[[K], Given | None] | None = None,
         timeout: Lifetime = 60,
         lease_warning: Lifetime = None,
         timer: Callable[[], float] | None = None,
@@ -205,13 +184,13 @@ class InstanceCache(Generic[K, V]):
         /,
         *,
         maxsize: int | None = None,
-        budget: Cost | None = None,
-        weigher: Callable[[K, V], Cost] | None = None,
+        budget: Given | None = None,
+        weigher: Callable[[K, V], Given] | None = None,
         close: Callable[[V], object] | None = None,
         idle: Lifetime = None,
         on_full: str = "raise",
         name: str | None = None,
-        cost_hint: Callable[[K], Cost | None] | None = None,
+        cost_hint: Callable[[K], Given | None] | None = None,
         timeout: Lifetime = 60,
         lease_warning: Lifetime = None,
         timer: Callable[[], float] | None = None,
@@ -226,9 +205,7 @@ class InstanceCache(Generic[K, V]):
             raise ValueError(f"on_full must be 'raise' or 'wait'; got {on_full!r}")
         if (budget is None) != (weigher is None and cost_hint is None):
             raise TypeError("a budget needs a weigher or a cost_hint, which say what an object costs, and they need it")
-        self._budget = _budget(budget)
-        bound = _sizes.count(maxsize, "maxsize")
-        self._bounds = self._budget if bound is None else {_EACH: bound, **self._budget}
+        self._budget = Budget(maxsize, budget)
         self.name = name
         self._loader = loader
         self._loads_itself = iscoroutinefunction(loader) or iscoroutinefunction(type(loader).__call__)
@@ -252,8 +229,6 @@ class InstanceCache(Generic[K, V]):
         self._pins: dict[Any, None] = {}
         # How many entries hold the object with this id: the last one closes it.
         self._shares: Counter[int] = Counter()
-        self._used: Counter[str] = Counter()
-        self._peak: Counter[str] = Counter()
         self._counts: Counter[str] = Counter()
         # Who waits for room, and who waits at all; `_changes` counts what could have made a difference to them.
         self._signals: dict[Any, None] = {}
@@ -395,10 +370,10 @@ class InstanceCache(Generic[K, V]):
                 leases=sum(len(entry.leases) for entry in entries),
                 pinned=sum(entry.pinned for entry in entries),
                 retired=sum(entry.state in (_RETIRED, _CLOSING) for entry in entries),
-                cost=MappingProxyType({currency: self._used[currency] for currency in self._budget}),
-                peak=MappingProxyType({currency: self._peak[currency] for currency in self._budget}),
-                budget=MappingProxyType(dict(self._budget)),
-                maxsize=self._bounds.get(_EACH),
+                cost=MappingProxyType(self._budget.spent()),
+                peak=MappingProxyType(self._budget.peak()),
+                budget=MappingProxyType(self._budget.given),
+                maxsize=self._budget.maxsize,
             )
 
     def __repr__(self) -> str:
@@ -495,7 +470,8 @@ class InstanceCache(Generic[K, V]):
                 # Whoever began this was cancelled; its thread goes on.
                 await way.join(orphan.worker)
                 return
-            cost: dict[str, int] | None = self._hint(lease.key)
+            hint = None if self._cost_hint is None else self._cost_hint(lease.key)
+            cost: Cost | None = self._budget.cost(hint, "cost_hint")
             while cost is not None:
                 entry = _Entry(lease.key, cost, running_loop() if way is Tasks else None)
                 await self._make_room(entry, lease, asker, way)
@@ -526,11 +502,11 @@ class InstanceCache(Generic[K, V]):
         while True:
             with self._lock:
                 self._check_open()
-                lacking = self._lacking(entry.cost)
+                lacking = self._budget.lacking(entry.cost)
                 if not lacking:
                     self._index[entry.key] = entry
                     self._entries[entry] = None
-                    self._charge(entry.cost)
+                    self._budget.spend(entry.cost)
                     self._attach(lease, entry, now)
                     break
                 victims = self._victims(lacking)
@@ -563,7 +539,7 @@ class InstanceCache(Generic[K, V]):
         # Nobody evicts what is being loaded, so this is not too late.
         entry.pinned = entry.key in self._pins
 
-    async def _fill_for(self, entry: _Entry, way: Way) -> dict[str, int] | None:
+    async def _fill_for(self, entry: _Entry, way: Way) -> Cost | None:
         if way is Threads or self._loads_itself:
             return await self._fill(entry, way)
         try:
@@ -573,7 +549,7 @@ class InstanceCache(Generic[K, V]):
             raise
         return await way.join(entry.worker)
 
-    async def _fill(self, entry: _Entry, way: Way) -> dict[str, int] | None:
+    async def _fill(self, entry: _Entry, way: Way) -> Cost | None:
         """Loads the object of an entry that has room, and corrects its cost: it is live then, or retired. The true cost
         if there is no room for that, and it is worth waiting for."""
         entry.thread = threading.get_ident()
@@ -591,7 +567,7 @@ class InstanceCache(Generic[K, V]):
         try:
             cost = entry.cost
             if self._weigher is not None:
-                cost = self._cost(self._weigher(entry.key, loaded), "weigher")
+                cost = self._budget.cost(self._weigher(entry.key, loaded), "weigher")
             now = self._timer()
             with self._lock:
                 victims = self._correct(entry, cost, now)
@@ -608,27 +584,21 @@ class InstanceCache(Generic[K, V]):
             await way.work(partial(self._close_all, doomed))
         return again
 
-    def _correct(self, entry: _Entry, cost: dict[str, int], now: float) -> list[_Entry] | None:
+    def _correct(self, entry: _Entry, cost: Cost, now: float) -> list[_Entry] | None:
         """Makes an entry live at its true cost, under the lock: what has to leave for that. None if that is not enough;
         then it is retired itself."""
         if entry.state is not _LOADING:
             return []
-        self._charge(cost, entry.cost)
+        self._budget.spend(cost, entry.cost)
         entry.cost = cost
         self._wake()
-        victims = self._victims(self._lacking())
+        victims = self._victims(self._budget.lacking())
         entry.state = _RETIRED if victims is None else _LIVE
         entry.used = now
         self._expect(now, self._idle)
         return victims
 
     # Room.
-
-    def _lacking(self, cost: Mapping[str, int] | None = None) -> dict[str, int]:
-        """By currency, what is missing for one more at this cost, or for what there is; under the lock."""
-        extra = dict.fromkeys(self._bounds, 0) if cost is None else cost
-        lacking = {each: self._used[each] + extra.get(each, 0) - bound for each, bound in self._bounds.items()}
-        return {each: short for each, short in lacking.items() if short > 0 and (cost is None or extra.get(each))}
 
     def _victims(self, lacking: dict[str, int]) -> list[_Entry] | None:
         """Who must leave, the least recently used first, besides what is being closed already; None if all of them were
@@ -653,12 +623,6 @@ class InstanceCache(Generic[K, V]):
         """Under the lock; what is to be closed."""
         self._counts["evictions"] += len(victims)
         return self._retire(victims)
-
-    def _charge(self, cost: Mapping[str, int], back: Mapping[str, int] | None = None) -> None:
-        """Under the lock."""
-        self._used.update(cost)
-        self._used.subtract(back or {})
-        self._peak |= self._used
 
     def _bury(self) -> bool:
         """Ends the leases and the loads of tasks whose event loop was closed: they never run again. Whether any did."""
@@ -688,37 +652,12 @@ class InstanceCache(Generic[K, V]):
     def _occupied(self, entry: _Entry) -> str:
         """Why there is no room, for an error."""
         with self._lock:
-            lacking = {each or "instances": short for each, short in self._lacking(entry.cost).items()}
+            lacking = self._budget.lacking(entry.cost)
             leases = [lease.place for each in self._entries for lease in each.leases if each is not entry]
             pinned = sum(each.pinned for each in self._entries)
         places = ", ".join(f"{file}:{line}" for file, line in leases[:5])
         held = f"{len(leases)} leases ({places})" if leases else "no lease"
         return f"{self!r} lacks {lacking or 'room'} for {entry.key!r}: {held}, {pinned} pinned"
-
-    # Costs.
-
-    def _hint(self, key: K) -> dict[str, int]:
-        hint = None if self._cost_hint is None else self._cost_hint(key)
-        return {_EACH: 1} if hint is None else self._cost(hint, "cost_hint")
-
-    def _cost(self, given: Cost, source: str) -> dict[str, int]:
-        """What a weigher or a hint said, checked. Raises ValueError for what no eviction could make room for."""
-        if not isinstance(given, Mapping):
-            if len(self._budget) != 1:
-                raise TypeError(
-                    f"{source} must return a mapping of {', '.join(self._budget)} to numbers; got {given!r}"
-                )
-            given = dict.fromkeys(self._budget, given)
-        cost = {_EACH: 1}
-        for currency, amount in given.items():
-            if currency not in self._budget:
-                raise ValueError(f"{source} returned {currency!r}; the budget knows {', '.join(self._budget)}")
-            cost[currency] = _amount(amount, f"{source} of {currency}")
-            if cost[currency] > self._budget[currency]:
-                raise ValueError(
-                    f"it costs {cost[currency]} {currency}, more than the whole budget of {self._budget[currency]}"
-                )
-        return cost
 
     # Ends.
 
@@ -791,7 +730,7 @@ class InstanceCache(Generic[K, V]):
         with self._lock:
             if self._entries.pop(entry, _NOTHING) is _NOTHING:
                 return
-            self._charge({}, entry.cost)
+            self._budget.spend({}, entry.cost)
             self._wake()
         with suppress(Exception), self._lock:
             if self._index.get(entry.key) is entry:
@@ -799,7 +738,7 @@ class InstanceCache(Generic[K, V]):
 
     def _failed(self, error: BaseException) -> None:
         self._count("close_errors")
-        _report(error)
+        report(error)
 
     def _count(self, what: str) -> None:
         with self._lock:
@@ -859,7 +798,7 @@ class InstanceCache(Generic[K, V]):
             try:
                 warnings.warn_explicit(text, RuntimeWarning, *lease.place)
             except Exception as error:
-                _report(error)
+                report(error)
         return doomed
 
     def _pause(self) -> float | None:
@@ -909,7 +848,7 @@ def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event)
         try:
             pause = alive._pause()
         except BaseException as error:
-            _report(error)
+            report(error)
             pause = 1.0
         del alive
         if pause is None:
@@ -918,47 +857,9 @@ def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event)
         bell.clear()
 
 
-def _budget(given: Cost | None) -> dict[str, int]:
-    if given is None:
-        return {}
-    if not isinstance(given, Mapping):
-        return {"bytes": _sizes.size(given, "budget")}
-    for currency in given:
-        if not isinstance(currency, str) or not currency:
-            raise TypeError(f"a currency of a budget is a name such as 'bytes' or 'vram'; got {currency!r}")
-    if not given:
-        raise ValueError("a budget of several currencies names at least one, as in {'bytes': '8 GiB'}")
-    return {currency: _sizes.size(amount, f"budget of {currency}") for currency, amount in given.items()}
-
-
-def _amount(amount: object, name: str) -> int:
-    """A cost: a number of at least 0, or a size such as "4 GiB"."""
-    if isinstance(amount, str):
-        return _sizes.size(amount, name)
-    if isinstance(amount, float):
-        if not 0 <= amount < math.inf:
-            raise ValueError(f"{name} must be a number of at least 0; got {amount}")
-        return math.ceil(amount)
-    return _sizes.whole(amount, name)
-
-
 def _seconds(lifetime: Lifetime, name: str) -> float:
     span = nanoseconds(lifetime, name)
     return math.inf if span is None else span / 1e9
-
-
-class _Unraisable:
-    """Something whose end raises: so Python itself hands the error to `sys.unraisablehook`."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __del__(self) -> None:
-        raise self.error
-
-
-def _report(error: BaseException) -> None:
-    _Unraisable(error)
 
 
 def _forked() -> None:

@@ -1,4 +1,4 @@
-"""The real onnxruntime behind an InstanceCache, beside the ways in which programs do without one: examples/models.py."""
+"""The real onnxruntime behind an InstanceCache, beside ways in which programs do without one: examples/models.py."""
 
 import runpy
 import sys
