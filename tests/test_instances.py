@@ -1545,6 +1545,7 @@ def test_eight_threads_and_a_loop_keep_every_promise() -> None:
                 key = dice.randrange(10)
                 if dice.random() < 0.1:
                     cache.invalidate(key)
+                assert cache.get(key).key == key
                 with cache.lease(key) as model:
                     use(model, key, 1)
                     time.sleep(0)

@@ -3,7 +3,6 @@
 import atexit
 import math
 import os
-import sys
 import threading
 import time
 import warnings
@@ -12,101 +11,29 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR, isawaitable, iscoroutinefunction
+from inspect import isawaitable, iscoroutinefunction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
 from ullage._budget import Budget, Cost, Given
 from ullage._errors import Full, report
 from ullage._flight import Flights
+from ullage._leases import CLOSING, LIVE, LOADING, NOTHING, RETIRED, Entry, Lease
 from ullage._stats import InstanceStats
 from ullage._times import Lifetime, nanoseconds
 from ullage._ways import Tasks, Threads, Way, me, result, running_loop, start, submit
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop
     from concurrent.futures import Future
 
 K = TypeVar("K")
 V = TypeVar("V")
 
-_NOTHING: Any = object()
-# The states of an entry, in their order. Only what is live is found.
-_LOADING, _LIVE, _RETIRED, _CLOSING = "loading", "live", "retired", "closing"
 # Seconds for which nothing may have changed before everybody is taken to wait for everybody else.
 _STUCK = 1.0
 # Seconds for which a thread waits for a close that runs on an event loop.
 _CLOSE_TIMEOUT = 30.0
 _caches: "weakref.WeakSet[InstanceCache[Any, Any]]" = weakref.WeakSet()
-
-
-class _Entry:
-    """One load of one object, from the room that is made for it to its close."""
-
-    def __init__(self, key: Any, cost: Cost, loop: "AbstractEventLoop | None") -> None:
-        self.key = key
-        self.cost = cost
-        self.state = _LOADING
-        self.object: Any = _NOTHING
-        # An ordered set: what it was leased for, and for whom a load goes on.
-        self.leases: dict[Lease[Any], None] = {}
-        self.pinned = False
-        self.used = 0.0
-        # The event loop that the object lives on.
-        self.loop = loop
-        # A thread of its own that loads it for a task.
-        self.worker: Future[Any] | None = None
-        # Who closes it, if that is known.
-        self.closer: object = None
-        # The thread that loads or closes it. In a child of a fork there is only one.
-        self.thread = threading.get_ident()
-        # What the parent of a fork has loaded is the parent's to close.
-        self.ours = True
-
-
-class Lease(Generic[V]):
-    """The right to use an object: `with` or `async with` takes it and ends it. Taken once."""
-
-    def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, depth: int = 2) -> None:
-        self._cache = cache
-        self._async = is_async
-        self.key = key
-        self.entry: _Entry | None = None
-        self.taken = self.warned = False
-        self.since = 0.0
-        self.thread = threading.get_ident()
-        caller = sys._getframe(depth)
-        # A task whose loop was closed holds nothing any more.
-        self.loop = running_loop() if is_async else None
-        self.place = (caller.f_code.co_filename, caller.f_lineno)
-        # A generator may be finished by another thread than the one that began it.
-        wanders = caller.f_code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR)
-        self.holder = None if wanders else me()
-
-    def _begin(self) -> None:
-        if self.taken:
-            raise RuntimeError("a lease is taken once; ask the cache for another")
-        self.taken = True
-
-    def __enter__(self) -> V:
-        if self._async:
-            raise TypeError("write `async with cache.alease(key)`, or `with cache.lease(key)`")
-        self._begin()
-        Threads.run(self._cache._take(self, Threads))
-        return cast(_Entry, self.entry).object  # type: ignore[no-any-return]
-
-    def __exit__(self, *error: object) -> None:
-        Threads.run(self._cache._release(self, Threads))
-
-    async def __aenter__(self) -> V:
-        if not self._async:
-            raise TypeError("write `with cache.lease(key)`, or `async with cache.alease(key)`")
-        self._begin()
-        await self._cache._take(self, Tasks)
-        return cast(_Entry, self.entry).object  # type: ignore[no-any-return]
-
-    async def __aexit__(self, *error: object) -> None:
-        await self._cache._release(self, Tasks)
 
 
 class InstanceCache(Generic[K, V]):
@@ -224,8 +151,8 @@ class InstanceCache(Generic[K, V]):
         self._flights = Flights(name or type(self).__name__)
         # Where the last entry of a key is found, if it is still live; `_entries` is what there is, the least recently
         # used first, what is still to be closed included.
-        self._index: dict[Any, _Entry] = {}
-        self._entries: OrderedDict[_Entry, None] = OrderedDict()
+        self._index: dict[Any, Entry] = {}
+        self._entries: OrderedDict[Entry, None] = OrderedDict()
         self._pins: dict[Any, None] = {}
         # How many entries hold the object with this id: the last one closes it.
         self._shares: Counter[int] = Counter()
@@ -245,19 +172,15 @@ class InstanceCache(Generic[K, V]):
     def get(self, key: K) -> V:
         """The object, loaded if need be. It may be closed by whoever makes room: if that matters, take a lease."""
         self._close_all(self._tend())
-        entry = self._index.get(key)
-        if entry is not None and self._touch(entry, None):
-            return entry.object  # type: ignore[no-any-return]
-        return Threads.run(self._bring(key, Threads))
+        found = self._find(key)
+        return cast(V, found) if found is not NOTHING else Threads.run(self._bring(key, Threads))
 
     async def aget(self, key: K) -> V:
         """As `get`, without blocking the event loop."""
         if doomed := self._tend():
             await Tasks.work(partial(self._close_all, doomed))
-        entry = self._index.get(key)
-        if entry is not None and self._touch(entry, None):
-            return entry.object  # type: ignore[no-any-return]
-        return await self._bring(key, Tasks)
+        found = self._find(key)
+        return cast(V, found) if found is not NOTHING else await self._bring(key, Tasks)
 
     def lease(self, key: K) -> Lease[V]:
         """`with cache.lease(key) as object:` holds the object; it may be as long as a whole stream."""
@@ -287,7 +210,7 @@ class InstanceCache(Generic[K, V]):
         """The object of `key` leaves, and is closed when its last lease ends. What is being loaded is thrown away, and
         loaded again for those who wait. False if there was neither."""
         entry = self._index.get(key)
-        found = entry is not None and entry.state in (_LOADING, _LIVE)
+        found = entry is not None and entry.state in (LOADING, LIVE)
         if entry is not None:
             doomed = self._retire([entry])
             self._flights.forget(key)
@@ -353,11 +276,11 @@ class InstanceCache(Generic[K, V]):
     # Questions.
 
     def __len__(self) -> int:
-        return sum(entry.state is _LIVE for entry in list(self._entries))
+        return sum(entry.state is LIVE for entry in list(self._entries))
 
     def __contains__(self, key: object) -> bool:
         entry = self._index.get(key)
-        return entry is not None and entry.state is _LIVE
+        return entry is not None and entry.state is LIVE
 
     def stats(self) -> InstanceStats:
         """A snapshot of the counts; two can be subtracted. Taking one changes none. O(n)."""
@@ -365,11 +288,11 @@ class InstanceCache(Generic[K, V]):
             entries = list(self._entries)
             return InstanceStats(
                 **{what: self._counts[what] for what in InstanceStats.counted()},
-                entries=sum(entry.state is _LIVE for entry in entries),
+                entries=sum(entry.state is LIVE for entry in entries),
                 leased=sum(bool(entry.leases) for entry in entries),
                 leases=sum(len(entry.leases) for entry in entries),
                 pinned=sum(entry.pinned for entry in entries),
-                retired=sum(entry.state in (_RETIRED, _CLOSING) for entry in entries),
+                retired=sum(entry.state in (RETIRED, CLOSING) for entry in entries),
                 cost=MappingProxyType(self._budget.spent()),
                 peak=MappingProxyType(self._budget.peak()),
                 budget=MappingProxyType(self._budget.given),
@@ -389,8 +312,8 @@ class InstanceCache(Generic[K, V]):
         lease: Lease[V] = Lease(self, key, way is Tasks, depth=1)
         while True:
             await self._take(lease, way)
-            entry = cast(_Entry, lease.entry)
-            found, live = entry.object, entry.state is _LIVE
+            entry = cast(Entry, lease.entry)
+            found, live = entry.object, entry.state is LIVE
             await self._release(lease, way)
             # What was invalidated meanwhile is closed by now.
             if live:
@@ -401,7 +324,7 @@ class InstanceCache(Generic[K, V]):
         if doomed := self._tend():
             await way.work(partial(self._close_all, doomed))
         asker = me()
-        while not self._hit(lease):
+        while self._find(lease.key, lease) is NOTHING:
             self._check_open()
             self._waiting.add(asker)
             try:
@@ -410,42 +333,41 @@ class InstanceCache(Generic[K, V]):
                 self._waiting.discard(asker)
             if lease.entry is None:
                 self._count("waits")
-            elif lease.entry.state is _LIVE:
+            elif lease.entry.state is LIVE:
                 return
             else:
                 # It was invalidated while it was loaded.
                 await self._release(lease, way)
 
-    def _hit(self, lease: Lease[V]) -> bool:
-        entry = self._index.get(lease.key)
-        return entry is not None and self._touch(entry, lease)
-
-    def _touch(self, entry: _Entry, lease: Lease[V] | None) -> bool:
-        """A use of an entry, if it is live."""
+    def _find(self, key: Any, lease: Lease[V] | None = None) -> Any:
+        """A use: the object of a key, if that is live, or `NOTHING`."""
+        entry = self._index.get(key)
+        if entry is None:
+            return NOTHING
         now = self._timer()
         with self._lock:
-            if entry.state is not _LIVE:
-                return False
+            if entry.state is not LIVE:
+                return NOTHING
             if lease is not None:
                 self._attach(lease, entry, now)
             entry.used = now
             self._entries.move_to_end(entry)
             self._counts["hits"] += 1
-            return True
+            return entry.object
 
-    def _attach(self, lease: Lease[V], entry: _Entry, now: float) -> None:
+    def _attach(self, lease: Lease[V], entry: Entry, now: float) -> None:
         """Under the lock."""
         lease.entry = entry
         lease.since = now
         entry.leases[lease] = None
         self._expect(now, self._lease_warning)
 
-    def _end(self, lease: Lease[V]) -> list[_Entry]:
+    def _end(self, lease: Lease[V]) -> list[Entry]:
         """Ends a lease; what is to be closed now."""
         now = self._timer()
         with self._lock:
             entry, lease.entry = lease.entry, None
-            if entry is None or entry.leases.pop(lease, _NOTHING) is _NOTHING:
+            if entry is None or entry.leases.pop(lease, NOTHING) is NOTHING:
                 return []
             entry.used = now
             self._expect(now, self._idle)
@@ -462,7 +384,7 @@ class InstanceCache(Generic[K, V]):
     async def _load(self, lease: Lease[V], asker: object, way: Way) -> None:
         """Loads, for everybody who waits for this key."""
         self._waiting.discard(asker)
-        if self._hit(lease):
+        if self._find(lease.key, lease) is not NOTHING:
             return
         try:
             orphan = self._index.get(lease.key)
@@ -473,7 +395,7 @@ class InstanceCache(Generic[K, V]):
             hint = None if self._cost_hint is None else self._cost_hint(lease.key)
             cost: Cost | None = self._budget.cost(hint, "cost_hint")
             while cost is not None:
-                entry = _Entry(lease.key, cost, running_loop() if way is Tasks else None)
+                entry = Entry(lease.key, cost, running_loop() if way is Tasks else None)
                 await self._make_room(entry, lease, asker, way)
                 cost = await self._fill_for(entry, way)
                 if cost is not None:
@@ -487,15 +409,15 @@ class InstanceCache(Generic[K, V]):
                 way.begin(partial(self._close_all, doomed))
             raise
 
-    def _join(self, lease: Lease[V], entry: _Entry) -> bool:
+    def _join(self, lease: Lease[V], entry: Entry) -> bool:
         now = self._timer()
         with self._lock:
-            if entry.state is not _LOADING:
+            if entry.state is not LOADING:
                 return False
             self._attach(lease, entry, now)
             return True
 
-    async def _make_room(self, entry: _Entry, lease: Lease[V], asker: object, way: Way) -> None:
+    async def _make_room(self, entry: Entry, lease: Lease[V], asker: object, way: Way) -> None:
         """Evicts until there is room for an entry, and takes it. Raises Full."""
         deadline = time.monotonic() + self._timeout
         now, waited = self._timer(), False
@@ -539,7 +461,7 @@ class InstanceCache(Generic[K, V]):
         # Nobody evicts what is being loaded, so this is not too late.
         entry.pinned = entry.key in self._pins
 
-    async def _fill_for(self, entry: _Entry, way: Way) -> Cost | None:
+    async def _fill_for(self, entry: Entry, way: Way) -> Cost | None:
         if way is Threads or self._loads_itself:
             return await self._fill(entry, way)
         try:
@@ -549,7 +471,7 @@ class InstanceCache(Generic[K, V]):
             raise
         return await way.join(entry.worker)
 
-    async def _fill(self, entry: _Entry, way: Way) -> Cost | None:
+    async def _fill(self, entry: Entry, way: Way) -> Cost | None:
         """Loads the object of an entry that has room, and corrects its cost: it is live then, or retired. The true cost
         if there is no room for that, and it is worth waiting for."""
         entry.thread = threading.get_ident()
@@ -584,34 +506,34 @@ class InstanceCache(Generic[K, V]):
             await way.work(partial(self._close_all, doomed))
         return again
 
-    def _correct(self, entry: _Entry, cost: Cost, now: float) -> list[_Entry] | None:
+    def _correct(self, entry: Entry, cost: Cost, now: float) -> list[Entry] | None:
         """Makes an entry live at its true cost, under the lock: what has to leave for that. None if that is not enough;
         then it is retired itself."""
-        if entry.state is not _LOADING:
+        if entry.state is not LOADING:
             return []
         self._budget.spend(cost, entry.cost)
         entry.cost = cost
         self._wake()
         victims = self._victims(self._budget.lacking())
-        entry.state = _RETIRED if victims is None else _LIVE
+        entry.state = RETIRED if victims is None else LIVE
         entry.used = now
         self._expect(now, self._idle)
         return victims
 
     # Room.
 
-    def _victims(self, lacking: dict[str, int]) -> list[_Entry] | None:
+    def _victims(self, lacking: dict[str, int]) -> list[Entry] | None:
         """Who must leave, the least recently used first, besides what is being closed already; None if all of them were
         not enough. Under the lock."""
         left = dict(lacking)
         victims = []
-        for state in (_CLOSING, _LIVE):
+        for state in (CLOSING, LIVE):
             for entry in list(self._entries):
                 if entry.state is not state or not any(
                     short > 0 and entry.cost.get(each) for each, short in left.items()
                 ):
                     continue
-                if state is _LIVE:
+                if state is LIVE:
                     if entry.leases or entry.pinned:
                         continue
                     victims.append(entry)
@@ -619,7 +541,7 @@ class InstanceCache(Generic[K, V]):
                     left[each] -= entry.cost.get(each, 0)
         return None if any(short > 0 for short in left.values()) else victims
 
-    def _evict(self, victims: list[_Entry]) -> list[_Entry]:
+    def _evict(self, victims: list[Entry]) -> list[Entry]:
         """Under the lock; what is to be closed."""
         self._counts["evictions"] += len(victims)
         return self._retire(victims)
@@ -632,7 +554,7 @@ class InstanceCache(Generic[K, V]):
             for lease in list(entry.leases):
                 if lease.loop is not None and lease.loop.is_closed():
                     doomed += self._end(lease)
-            if entry.object is _NOTHING and entry.worker is None and entry.loop is not None and entry.loop.is_closed():
+            if entry.object is NOTHING and entry.worker is None and entry.loop is not None and entry.loop.is_closed():
                 self._gone(entry)
         self._close_all(doomed)
         return self._changes != changes
@@ -642,14 +564,14 @@ class InstanceCache(Generic[K, V]):
         with self._lock:
             entries = list(self._entries)
             holders = {lease.holder for entry in entries for lease in entry.leases}
-            holders |= {entry.closer for entry in entries if entry.state is _CLOSING}
+            holders |= {entry.closer for entry in entries if entry.state is CLOSING}
             if self._changes != seen or not holders or not holders <= self._waiting | {asker}:
                 return False
             # One who gives up is enough: the others look again.
             self._changes += 1
             return True
 
-    def _occupied(self, entry: _Entry) -> str:
+    def _occupied(self, entry: Entry) -> str:
         """Why there is no room, for an error."""
         with self._lock:
             lacking = self._budget.lacking(entry.cost)
@@ -661,23 +583,23 @@ class InstanceCache(Generic[K, V]):
 
     # Ends.
 
-    def _retire(self, entries: list[_Entry]) -> list[_Entry]:
+    def _retire(self, entries: list[Entry]) -> list[Entry]:
         """Entries leave the cache; which of them are to be closed now."""
         with self._lock:
             for entry in entries:
-                if entry.state in (_LOADING, _LIVE):
-                    entry.state = _RETIRED
+                if entry.state in (LOADING, LIVE):
+                    entry.state = RETIRED
             return self._doom(entries)
 
-    def _doom(self, entries: list[_Entry]) -> list[_Entry]:
+    def _doom(self, entries: list[Entry]) -> list[Entry]:
         """Which entries have left and are loaded and not leased: whoever asks has to close them. Under the lock."""
-        doomed = [e for e in entries if e.state is _RETIRED and not e.leases and e.object is not _NOTHING]
+        doomed = [e for e in entries if e.state is RETIRED and not e.leases and e.object is not NOTHING]
         for entry in doomed:
-            entry.state = _CLOSING
+            entry.state = CLOSING
             entry.thread = threading.get_ident()
         return doomed
 
-    def _close_all(self, doomed: list[_Entry]) -> None:
+    def _close_all(self, doomed: list[Entry]) -> None:
         while doomed:
             try:
                 self._close_one(doomed.pop(0))
@@ -685,7 +607,7 @@ class InstanceCache(Generic[K, V]):
                 self._close_all(doomed)
                 raise
 
-    def _close_one(self, entry: _Entry) -> None:
+    def _close_one(self, entry: Entry) -> None:
         loaded, entry.object = entry.object, None
         entry.closer = me()
         pending = None
@@ -718,17 +640,17 @@ class InstanceCache(Generic[K, V]):
                 if loop.is_closed():
                     future.cancel()
 
-    def _close_ended(self, entry: _Entry, future: "Future[object]") -> None:
+    def _close_ended(self, entry: Entry, future: "Future[object]") -> None:
         try:
             future.result()
         except BaseException as error:
             self._failed(error)
         self._gone(entry)
 
-    def _gone(self, entry: _Entry) -> None:
+    def _gone(self, entry: Entry) -> None:
         """The last of an entry: its room is free."""
         with self._lock:
-            if self._entries.pop(entry, _NOTHING) is _NOTHING:
+            if self._entries.pop(entry, NOTHING) is NOTHING:
                 return
             self._budget.spend({}, entry.cost)
             self._wake()
@@ -770,14 +692,14 @@ class InstanceCache(Generic[K, V]):
         cache = weakref.ref(self, lambda _, bell=self._bell: bell.set())  # type: ignore[misc]
         threading.Thread(target=_watch, args=(cache, self._bell), name="ullage idle", daemon=True).start()
 
-    def _tend(self) -> list[_Entry]:
+    def _tend(self) -> list[Entry]:
         """Retires what is idle and warns of long leases, if it is time: what is to be closed."""
         if self._due == math.inf or (now := self._timer()) < self._due:
             return []
         late, idle, due = [], [], math.inf
         with self._lock:
             for entry in list(self._entries):
-                if entry.state is _LIVE and not entry.leases and not entry.pinned:
+                if entry.state is LIVE and not entry.leases and not entry.pinned:
                     if now - entry.used >= self._idle:
                         idle.append(entry)
                     else:
@@ -823,11 +745,11 @@ class InstanceCache(Generic[K, V]):
             entry.ours = False
             entry.worker = None
             entry.leases = {lease: None for lease in entry.leases if lease.thread == here}
-            if entry.thread != here and entry.state in (_LOADING, _CLOSING):
-                entry.state = _CLOSING
+            if entry.thread != here and entry.state in (LOADING, CLOSING):
+                entry.state = CLOSING
                 self._gone(entry)
             self._close_all(self._doom([entry]))
-            if entry.state is _LIVE:
+            if entry.state is LIVE:
                 self._expect(now, self._idle)
 
     def _exit(self) -> None:
