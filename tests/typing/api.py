@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from typing_extensions import assert_type
-from ullage import Cause, Full, HistoryRing, LRUCache, TransferMap, deep_sizeof
+from ullage import Cause, Full, HistoryRing, InstanceCache, LRUCache, TransferMap, deep_sizeof, secret_key
 from ullage.testing import ManualClock
 
 clock = ManualClock(5)
@@ -336,3 +336,40 @@ m.update({"k": b""})
 m.maxsize = "5 MiB"  # type: ignore[assignment]
 m.stats().begun = 0  # type: ignore[misc]
 a_mapping = m
+
+# InstanceCache, secret_key
+
+
+class Model:
+    def close(self) -> None: ...
+
+
+def load(key: str) -> Model:
+    return Model()
+
+
+async def load_async(key: str) -> Model:
+    return Model()
+
+
+models = InstanceCache(load, maxsize=2, close=Model.close, idle=timedelta(minutes=5), on_full="wait")
+assert_type(models, InstanceCache[str, Model])
+assert_type(models.get("a"), Model)
+assert_type(models.reload("a"), Model)
+assert_type(models.invalidate("a"), bool)
+assert_type(models.stats().cost, Mapping[str, int])
+assert_type(InstanceCache(load_async, close=Model.close), InstanceCache[str, Model])
+InstanceCache(load, budget={"bytes": "8 GiB", "vram": 2**30}, weigher=lambda key, model: {"vram": len(key)})
+InstanceCache(load, budget="5%", cost_hint=lambda key: None)
+models.get(5)  # type: ignore[arg-type]
+with models.lease("a") as model:
+    assert_type(model, Model)
+
+
+async def ask() -> None:
+    assert_type(await models.aget("a"), Model)
+    async with models.alease("a") as leased:
+        assert_type(leased, Model)
+
+
+assert_type(secret_key("url", b"token", 1), str)
