@@ -1,5 +1,6 @@
 """Bounded containers for Python programs that never stop."""
 
+from ullage._cached import cached, cachedmethod
 from ullage._causes import Cause
 from ullage._core import deep_sizeof
 from ullage._errors import Full
@@ -9,5 +10,16 @@ from ullage._secret import secret_key
 from ullage._transfer import TransferMap
 from ullage.instances import InstanceCache
 
-__all__ = ["Cause", "Full", "HistoryRing", "InstanceCache", "LRUCache", "TransferMap", "deep_sizeof", "secret_key"]
+__all__ = [
+    "Cause",
+    "Full",
+    "HistoryRing",
+    "InstanceCache",
+    "LRUCache",
+    "TransferMap",
+    "cached",
+    "cachedmethod",
+    "deep_sizeof",
+    "secret_key",
+]
 __version__ = "0.1.0"

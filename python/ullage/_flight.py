@@ -6,6 +6,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from reprlib import Repr
 from threading import Lock, RLock, get_ident
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -27,6 +28,7 @@ _standing: dict[int, dict["Flight", "Flight"]] = {}
 _inside: ContextVar["Flight | None"] = ContextVar("ullage flight", default=None)
 # Seconds after which those who wait for a task of another event loop look whether that loop was closed.
 _PATIENCE = 0.25
+_PAUSE = 0.0001
 
 _shown = Repr()
 _shown.maxstring = _shown.maxother = _shown.maxlong = 60
@@ -56,6 +58,7 @@ class Flight:
     __slots__ = (
         "flights",
         "hash",
+        "keeping",
         "key",
         "loop",
         "needs",
@@ -79,6 +82,7 @@ class Flight:
         self.wake = wake
         self.on = False
         self.stale = False
+        self.keeping = False
         self.other: Flight | None = None
         self.outcome: Outcome | None = None
         # Who waits for this one, and what this one waits for.
@@ -131,6 +135,8 @@ class Flight:
             _on.discard(self)
             waits, self.waits = self.waits, {}
             outcome, self.outcome = self.outcome, None
+            if outcome is not None and outcome.error is None and not self.stale:
+                self.flights.shared += len(waits)
             # A task that was started in here may hold on to this for long.
             self.key = self.within = self.other = None
         for wait in waits:
@@ -172,6 +178,8 @@ class Flights:
         self._find = find
         self._keep = keep
         self._drop = drop
+        self.shared = 0
+        """Calls that were answered without a computation of their own."""
         # By hash, so that no key is compared under the lock.
         self._on: dict[int, tuple[Flight, ...]] = {}
 
@@ -195,6 +203,9 @@ class Flights:
                 finally:
                     _inside.reset(token)
                 self._land(flight, value)
+            else:
+                with _lock:
+                    self.shared += 1
             flight.outcome = Outcome(value)
             return value  # type: ignore[no-any-return]
         except Exception as error:
@@ -244,6 +255,9 @@ class Flights:
                     with suppress(ValueError):
                         _inside.reset(token)
                 self._land(flight, value)
+            else:
+                with _lock:
+                    self.shared += 1
             flight.outcome = Outcome(value)
             return value  # type: ignore[no-any-return]
         except Exception as error:
@@ -255,26 +269,31 @@ class Flights:
             other = None
 
     def forget(self, key: Any) -> None:
-        """What is being computed for `key` is not kept, and newcomers do not wait for it."""
-        bucket = self._on.get(hash(key), ())
-        for flight in bucket:
-            if flight.key is key or flight.key == key:
-                self._forget(flight)
+        """What is being computed for `key` is not kept, and newcomers do not wait for it.
+
+        What is being kept by another thread just now is waited for, so that it is not kept after this has returned.
+        """
+        self._forget([each for each in self._on.get(hash(key), ()) if each.key is key or each.key == key])
 
     def forget_all(self) -> None:
         """As `forget`, for every key."""
-        for bucket in list(self._on.values()):
-            for flight in bucket:
-                self._forget(flight)
+        self._forget([flight for bucket in list(self._on.values()) for flight in bucket])
 
-    def _forget(self, flight: Flight) -> None:
+    def _forget(self, flights: list[Flight]) -> None:
         with _lock:
-            flight.stale = True
-            self._leave(flight)
+            for flight in flights:
+                flight.stale = True
+                self._leave(flight)
+        deadline = monotonic() + _PATIENCE
+        for flight in flights:
+            # Not for long: a hook may be waiting for us. Then it is dropped once it has been kept.
+            while flight.on and flight.keeping and flight.thread != get_ident() and monotonic() < deadline:
+                sleep(_PAUSE)
 
     def _board(self, flight: Flight) -> Flight | None:
         """None if `flight` is to compute; else the one that it waits for."""
         key = flight.key
+        _room()
         while True:
             bucket = self._on.get(flight.hash, ())
             # Keys are compared here, where nothing is held; if the bucket changes meanwhile, look again.
@@ -306,7 +325,9 @@ class Flights:
 
     def _land(self, flight: Flight, value: Any) -> None:
         """Keeps a value, unless it was forgotten before or meanwhile."""
-        if self._keep is not None and not flight.stale:
+        with _lock:
+            flight.keeping = self._keep is not None and not flight.stale
+        if self._keep is not None and flight.keeping:
             self._keep(flight.key, value)
             if flight.stale and self._drop is not None:
                 self._drop(flight.key, value)
@@ -317,6 +338,12 @@ class Flights:
             self._on[flight.hash] = rest
         else:
             self._on.pop(flight.hash, None)
+
+
+def _room(frames: int = 16) -> None:
+    """Raises RecursionError where the stack is too full to end what is begun."""
+    if frames:
+        _room(frames - 1)
 
 
 def _forked() -> None:

@@ -494,11 +494,14 @@ class InstanceCache(Generic[K, V]):
             with self._lock:
                 victims = self._correct(entry, cost, now)
                 doomed = self._evict(victims or []) + self._doom([entry])
+            # In a traceback this frame would keep what has to be freed.
+            loaded = None
             if victims is None:
                 if self._on_full == "raise":
                     raise Full(f"it costs more than was known before it was loaded. {self._occupied(entry)}")
                 again = cost
         except BaseException:
+            loaded = None
             if doomed := self._retire([entry]):
                 way.begin(partial(self._close_all, doomed))
             raise

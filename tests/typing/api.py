@@ -9,7 +9,18 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from typing_extensions import assert_type
-from ullage import Cause, Full, HistoryRing, InstanceCache, LRUCache, TransferMap, deep_sizeof, secret_key
+from ullage import (
+    Cause,
+    Full,
+    HistoryRing,
+    InstanceCache,
+    LRUCache,
+    TransferMap,
+    cached,
+    cachedmethod,
+    deep_sizeof,
+    secret_key,
+)
 from ullage.testing import ManualClock
 
 clock = ManualClock(5)
@@ -336,6 +347,69 @@ m.update({"k": b""})
 m.maxsize = "5 MiB"  # type: ignore[assignment]
 m.stats().begun = 0  # type: ignore[misc]
 a_mapping = m
+
+# cached, cachedmethod
+
+
+@cached
+def plain(x: int, y: str = "") -> bytes:
+    return b""
+
+
+@cached(100, ttl=60, typed=True, condition=lambda found: found is not None, weigher=lambda key, value: 1, timer=clock)
+async def fetch(url: str) -> bytes:
+    return b""
+
+
+def of_item(shop: object, item: str) -> str:
+    return item
+
+
+class Shop:
+    @cachedmethod
+    def price(self, item: str, *, tax: float = 0.2) -> float:
+        return tax
+
+    @cachedmethod(maxsize=None, key=of_item, on_evict=on_evict)
+    async def stock(self, item: str) -> int:
+        return 1
+
+    @cached(maxsize=10)
+    def name(self, lang: str) -> str:
+        return lang
+
+    @cachedmethod(cache=lambda self: {})
+    def owned(self) -> int:
+        return 1
+
+
+async def cached_functions_keep_their_types(shop: Shop) -> None:
+    assert_type(plain(1, "a"), bytes)
+    assert_type(plain(x=1), bytes)
+    assert_type(await fetch("a"), bytes)
+    assert_type(shop.price("a", tax=1), float)
+    assert_type(Shop.price(shop, "a"), float)
+    assert_type(await shop.stock("a"), int)
+    assert_type(shop.name("en"), str)
+    assert_type(plain.cache_contains(1), bool)
+    assert_type(plain.cache_invalidate(1, y="b"), bool)
+    assert_type(shop.price.cache_invalidate("a"), bool)
+    assert_type(plain.cache_info().hits, int)
+    assert_type(fetch.cache_stats().hit_rate, float)
+    shop.price.cache_clear()
+    Shop.price.cache_clear(shop)
+    plain.cache_clear()
+    plain.cache[plain.cache_key(1)] = b""
+    plain("a")  # type: ignore[arg-type]
+    plain.cache_contains("a")  # type: ignore[arg-type]
+    await fetch(1)  # type: ignore[arg-type]
+    shop.price(1)  # type: ignore[arg-type]
+    shop.name(1)  # type: ignore[arg-type]
+
+
+cached("100")  # type: ignore[call-overload]
+cached(100, cache={})  # type: ignore[call-overload]
+cached(cache=LRUCache[Any, Any](100, ttl=5))
 
 # InstanceCache, secret_key
 
