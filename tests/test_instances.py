@@ -441,6 +441,20 @@ def test_what_turns_out_too_heavy_is_loaded_again_when_there_is_room(loader: Loa
     assert loader.keys == ["a", "b", "b"] and loader.closed == ["a", "b"] and cache.stats().cost == {"bytes": 5}
 
 
+def test_what_turns_out_too_heavy_is_closed_though_nobody_waits_any_more(loader: Loader) -> None:
+    cache = InstanceCache(loader, budget=8, weigher=lambda key, _: 5, close=Model.close)
+
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(cache.aget("b"), 0.05)
+
+    with cache.lease("a"):
+        loader.go.clear()
+        finish(main())
+        loader.go.set()
+        until(lambda: loader.closed == ["b"] and not cache.stats().retired)
+
+
 def test_what_waits_for_its_close_counts(loader: Loader) -> None:
     cache = InstanceCache(loader, budget=8, cost_hint=lambda key: 5, close=Model.close)
     with cache.lease("a") as old:

@@ -485,7 +485,7 @@ class InstanceCache(Generic[K, V]):
             self._counts["loads"] += 1
             self._shares[id(loaded)] += 1
             entry.object = loaded
-        again = None
+        again, doomed = None, []
         try:
             cost = entry.cost
             if self._weigher is not None:
@@ -502,7 +502,8 @@ class InstanceCache(Generic[K, V]):
                 again = cost
         except BaseException:
             loaded = None
-            if doomed := self._retire([entry]):
+            doomed += self._retire([entry])
+            if doomed:
                 way.begin(partial(self._close_all, doomed))
             raise
         if doomed:
