@@ -45,8 +45,9 @@ class Loader:
     def __call__(self, key: Any) -> Model:
         self.begun.set()
         assert self.go.wait(WAIT)
-        self.models.append(Model(key))
-        return self.models[-1]
+        model = Model(key)
+        self.models.append(model)
+        return model
 
     @property
     def keys(self) -> list[Any]:
@@ -1542,8 +1543,9 @@ def test_eight_threads_and_a_loop_keep_every_promise() -> None:
         def load(key):
             # What is there, in use or not, with this one.
             assert cache.stats().cost["bytes"] <= 8
-            models.append(Model(key))
-            return models[-1]
+            model = Model(key)
+            models.append(model)
+            return model
         def close(model):
             assert model.users == 0
             model.closed += 1

@@ -210,12 +210,10 @@ class InstanceCache(Generic[K, V]):
         """The object of `key` leaves, and is closed when its last lease ends. What is being loaded is thrown away, and
         loaded again for those who wait. False if there was neither."""
         entry = self._index.get(key)
-        found = entry is not None and entry.state in (LOADING, LIVE)
-        if entry is not None:
-            doomed = self._retire([entry])
-            self._flights.forget(key)
-            self._close_all(doomed)
-        return found
+        if entry is None or entry.state not in (LOADING, LIVE):
+            return False
+        self._close_all(self._retire([entry]))
+        return True
 
     def reload(self, key: K) -> V:
         """`invalidate`, then `get`."""
@@ -236,9 +234,7 @@ class InstanceCache(Generic[K, V]):
 
     def clear(self) -> None:
         """Everything leaves, as with `invalidate`."""
-        doomed = self._retire(list(self._entries))
-        self._flights.forget_all()
-        self._close_all(doomed)
+        self._close_all(self._retire(list(self._entries)))
 
     def close(self) -> None:
         """Everything leaves for good: whoever asks from now on gets RuntimeError. What is leased is closed when its
