@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import faulthandler
 import gc
 import pickle
 import sys
@@ -9,7 +10,7 @@ import threading
 import time
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from textwrap import dedent
 from typing import Any
@@ -70,6 +71,14 @@ def unraisable(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
     caught: list[BaseException] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda info: caught.append(info.exc_value))
     return caught
+
+
+@pytest.fixture(autouse=True)
+def _time_out() -> Iterator[None]:
+    """A deadlock ends the whole run, with the stacks of all threads."""
+    faulthandler.dump_traceback_later(120, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def together(*functions: Callable[[], Any]) -> list[Any]:
@@ -389,6 +398,20 @@ def test_room_is_made_by_the_hint_before_and_by_the_weight_after() -> None:
     assert blind.stats().cost == {"bytes": 8} and "a" not in blind and blind.stats().peak["bytes"] == 12
 
 
+def test_who_only_gets_is_not_told_that_the_cache_is_full_while_another_loads(loader: Loader) -> None:
+    cache = InstanceCache(loader, maxsize=1)
+
+    async def task() -> None:
+        for key in "cd" * 20:
+            await cache.aget(key)
+
+    def thread() -> None:
+        for key in "ab" * 20:
+            assert cache.get(key).key == key
+
+    assert together(thread, thread, lambda: asyncio.run(task()), lambda: asyncio.run(task())) == [None] * 4
+
+
 def test_currencies_are_counted_apart_and_only_what_helps_leaves() -> None:
     costs = {"cpu": {"bytes": 6}, "gpu": {"vram": "8 GiB"}, "both": {"bytes": 2, "vram": 2**33}}
     cache = InstanceCache(str, budget={"bytes": 8, "vram": "12 GiB"}, cost_hint=costs.__getitem__)
@@ -423,7 +446,7 @@ def test_what_can_never_fit_is_an_error_that_costs_nobody_anything(loader: Loade
 def test_what_turns_out_too_heavy_for_the_room_there_is_is_closed(loader: Loader) -> None:
     cache = InstanceCache(loader, budget=8, weigher=lambda key, _: 5, close=Model.close)
     with cache.lease("a"):
-        with pytest.raises(Full, match="more than was known"):
+        with pytest.raises(Full, match=r"lacks \{'bytes': 2\} for 'b': 1 leases"):
             cache.get("b")
         assert loader.closed == ["b"] and cache.stats().cost == {"bytes": 5}
 
@@ -540,6 +563,13 @@ def test_a_circle_through_a_load_that_waits_for_room_ends(loader: Loader) -> Non
     found = together(first, second)
     assert any(isinstance(error, Full) for error in found)
     assert cache.get("c").key == "c"
+
+
+def test_a_load_that_needs_its_own_room_ends() -> None:
+    cache: InstanceCache[str, str] = InstanceCache(lambda key: key + cache.get("b") if key == "a" else key, maxsize=1)
+    for error in together(lambda: cache.get("a"), lambda: finish(cache.aget("a"))):
+        assert isinstance(error, Full) and "circle" in str(error)
+    assert cache.get("b") == "b" and cache.stats().leases == 0
 
 
 def test_pins_hold_through_reloads_and_until_they_end(loader: Loader) -> None:
@@ -1135,6 +1165,67 @@ def test_keys_that_use_the_cache_when_they_are_compared() -> None:
                 cache.close()
                 assert cache.stats().loads == cache.stats().closes
         """
+    )
+
+
+def test_finalizers_may_use_the_cache_at_any_moment() -> None:
+    run(
+        """
+        import gc, itertools
+        from ullage import Full, InstanceCache
+
+        # Garbage in a cycle: it is collected in the middle of something else.
+        class Node:
+            def __init__(self):
+                self.self = self
+            def __del__(self):
+                global used, busy
+                if busy:
+                    return
+                busy = True
+                try:
+                    for act in acts:
+                        act()
+                        used += 1
+                except (Full, RuntimeError):
+                    pass
+                finally:
+                    busy = False
+
+        def leased():
+            with cache.lease(next(keys) % 7):
+                pass
+
+        used, busy, closed = 0, False, []
+        keys = itertools.count()
+        cache = InstanceCache(lambda key: [key], maxsize=4, close=closed.append, idle=1000, lease_warning=1000)
+        left = cache.lease(3)
+        left.__enter__()
+        acts = [
+            lambda: cache.get(next(keys) % 7),
+            leased,
+            lambda: cache.invalidate(next(keys) % 7),
+            lambda: cache.stats(),
+            lambda: cache.unpin(1),
+        ]
+        gc.set_threshold(1)
+        for n in range(2000):
+            Node()
+            key = n % 5
+            try:
+                with cache.lease(key) as found:
+                    assert found == [key]
+                cache.get(key + 1), cache.stats(), cache.invalidate(key)
+            except Full:
+                pass
+            assert len(cache) <= 4
+        gc.set_threshold(700)
+        left.__exit__()
+        cache.close()
+        stats = cache.stats()
+        assert used > 1000 and stats.leases == stats.retired == 0 and stats.loads == stats.closes == len(closed), stats
+        """,
+        timeout=60,
     )
 
 

@@ -76,6 +76,10 @@ class Budget:
         self._spent.subtract(back or {})
         self._peak |= self._spent
 
+    def clear(self) -> None:
+        """Nothing is spent."""
+        self._spent.clear()
+
 
 def _amount(amount: object, name: str) -> int:
     """A number of at least 0, or a size such as "4 GiB"."""

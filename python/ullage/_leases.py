@@ -2,10 +2,12 @@
 
 import sys
 import threading
+import warnings
 from inspect import CO_ASYNC_GENERATOR, CO_GENERATOR
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from ullage._budget import Cost
+from ullage._errors import report
 from ullage._ways import Tasks, Threads, me, running_loop
 
 if TYPE_CHECKING:
@@ -39,26 +41,36 @@ class Entry:
         self.loop = loop
         # A thread of its own that loads it for a task.
         self.worker: Future[Any] | None = None
-        # Who closes it, if that is known.
-        self.closer: object = None
+        # Who loads or closes it, if that is known.
+        self.doer: object = None
         # The thread that loads or closes it. In a child of a fork there is only one.
         self.thread = threading.get_ident()
         # What the parent of a fork has loaded is the parent's to close.
         self.ours = True
 
+    def holders(self) -> list[object]:
+        """Who has to do something before its room is free; None is somebody who is not known."""
+        return [self.doer] if self.state in (LOADING, CLOSING) else [lease.holder for lease in self.leases]
+
+    def passing(self) -> bool:
+        """Whether it is loaded or held for a moment only, as far as is known."""
+        return self.state is LOADING or (bool(self.leases) and all(lease.passing for lease in self.leases))
+
 
 class Lease(Generic[V]):
     """The right to use an object: `with` or `async with` takes it and ends it. Taken once."""
 
-    def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, depth: int = 2) -> None:
+    def __init__(self, cache: "InstanceCache[Any, V]", key: Any, is_async: bool = False, passing: bool = False) -> None:
         self._cache = cache
+        # Of a `get`, which ends it at once.
+        self.passing = passing
         self._async = is_async
         self.key = key
         self.entry: Entry | None = None
         self.taken = self.warned = False
         self.since = 0.0
         self.thread = threading.get_ident()
-        caller = sys._getframe(depth)
+        caller = sys._getframe(1 if passing else 2)
         # A task whose loop was closed holds nothing any more.
         self.loop = running_loop() if is_async else None
         self.place = (caller.f_code.co_filename, caller.f_lineno)
@@ -79,7 +91,8 @@ class Lease(Generic[V]):
         return cast(Entry, self.entry).object  # type: ignore[no-any-return]
 
     def __exit__(self, *error: object) -> None:
-        Threads.run(self._cache._release(self, Threads))
+        if doomed := self._cache._end(self):
+            self._cache._close_all(doomed)
 
     async def __aenter__(self) -> V:
         if not self._async:
@@ -90,3 +103,10 @@ class Lease(Generic[V]):
 
     async def __aexit__(self, *error: object) -> None:
         await self._cache._release(self, Tasks)
+
+    def warn(self, text: str) -> None:
+        """Warns at the place where it was taken."""
+        try:
+            warnings.warn_explicit(text, RuntimeWarning, *self.place)
+        except Exception as error:
+            report(error)

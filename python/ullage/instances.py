@@ -5,7 +5,6 @@ import math
 import os
 import threading
 import time
-import warnings
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable
@@ -305,7 +304,7 @@ class InstanceCache(Generic[K, V]):
     # Leases.
 
     async def _bring(self, key: K, way: Way) -> V:
-        lease: Lease[V] = Lease(self, key, way is Tasks, depth=1)
+        lease: Lease[V] = Lease(self, key, way is Tasks, passing=True)
         while True:
             await self._take(lease, way)
             entry = cast(Entry, lease.entry)
@@ -436,7 +435,7 @@ class InstanceCache(Generic[K, V]):
                 await way.work(partial(self._close_all, doomed))
                 continue
             full = victims is None
-            if full and self._bury():
+            if self._bury():
                 continue
             try:
                 if full and self._on_full == "raise":
@@ -469,8 +468,8 @@ class InstanceCache(Generic[K, V]):
 
     async def _fill(self, entry: Entry, way: Way) -> Cost | None:
         """Loads the object of an entry that has room, and corrects its cost: it is live then, or retired. The true cost
-        if there is no room for that, and it is worth waiting for."""
-        entry.thread = threading.get_ident()
+        if there is no room for that."""
+        entry.thread, entry.doer = threading.get_ident(), me()
         try:
             loaded = await way.call(self._loader, entry.key, entry.loop)
         except BaseException:
@@ -481,7 +480,6 @@ class InstanceCache(Generic[K, V]):
             self._counts["loads"] += 1
             self._shares[id(loaded)] += 1
             entry.object = loaded
-        again, doomed = None, []
         try:
             cost = entry.cost
             if self._weigher is not None:
@@ -490,21 +488,16 @@ class InstanceCache(Generic[K, V]):
             with self._lock:
                 victims = self._correct(entry, cost, now)
                 doomed = self._evict(victims or []) + self._doom([entry])
+        except BaseException:
             # In a traceback this frame would keep what has to be freed.
             loaded = None
-            if victims is None:
-                if self._on_full == "raise":
-                    raise Full(f"it costs more than was known before it was loaded. {self._occupied(entry)}")
-                again = cost
-        except BaseException:
-            loaded = None
-            doomed += self._retire([entry])
-            if doomed:
+            if doomed := self._retire([entry]):
                 way.begin(partial(self._close_all, doomed))
             raise
+        loaded = None
         if doomed:
             await way.work(partial(self._close_all, doomed))
-        return again
+        return cost if victims is None else None
 
     def _correct(self, entry: Entry, cost: Cost, now: float) -> list[Entry] | None:
         """Makes an entry live at its true cost, under the lock: what has to leave for that. None if that is not enough;
@@ -514,7 +507,7 @@ class InstanceCache(Generic[K, V]):
         self._budget.spend(cost, entry.cost)
         entry.cost = cost
         self._wake()
-        victims = self._victims(self._budget.lacking())
+        victims = self._victims(self._budget.lacking(), hoping=False)
         entry.state = RETIRED if victims is None else LIVE
         entry.used = now
         self._expect(now, self._idle)
@@ -522,24 +515,27 @@ class InstanceCache(Generic[K, V]):
 
     # Room.
 
-    def _victims(self, lacking: dict[str, int]) -> list[Entry] | None:
-        """Who must leave, the least recently used first, besides what is being closed already; None if all of them were
-        not enough. Under the lock."""
+    def _victims(self, lacking: dict[str, int], hoping: bool = True) -> list[Entry] | None:
+        """Who must leave so that there is room, the least recently used first; nobody if room comes by itself, or if
+        that may be hoped for. None if there is no room to be had. Under the lock."""
         left = dict(lacking)
-        victims = []
-        for state in (CLOSING, LIVE):
-            for entry in list(self._entries):
-                if entry.state is not state or not any(
-                    short > 0 and entry.cost.get(each) for each, short in left.items()
-                ):
-                    continue
-                if state is LIVE:
-                    if entry.leases or entry.pinned:
-                        continue
-                    victims.append(entry)
-                for each in left:
-                    left[each] -= entry.cost.get(each, 0)
-        return None if any(short > 0 for short in left.values()) else victims
+
+        def enough(entries: list[Entry]) -> bool:
+            for entry in entries:
+                if any(short > 0 and entry.cost.get(each) for each, short in left.items()):
+                    taken.append(entry)
+                    for each in left:
+                        left[each] -= entry.cost.get(each, 0)
+            return all(short <= 0 for short in left.values())
+
+        entries, taken = list(self._entries), list[Entry]()
+        if enough([entry for entry in entries if entry.state is CLOSING]):
+            return []
+        taken.clear()
+        if enough([entry for entry in entries if entry.state is LIVE and not entry.leases and not entry.pinned]):
+            return taken
+        # What is being loaded may be free as soon as it is there.
+        return [] if hoping and enough([entry for entry in entries if entry.passing()]) else None
 
     def _evict(self, victims: list[Entry]) -> list[Entry]:
         """Under the lock; what is to be closed."""
@@ -562,9 +558,7 @@ class InstanceCache(Generic[K, V]):
     def _stuck(self, seen: int, asker: object) -> bool:
         """Whether nothing has changed, and all who hold leases or close something wait."""
         with self._lock:
-            entries = list(self._entries)
-            holders = {lease.holder for entry in entries for lease in entry.leases}
-            holders |= {entry.closer for entry in entries if entry.state is CLOSING}
+            holders = {holder for entry in self._entries for holder in entry.holders()}
             if self._changes != seen or not holders or not holders <= self._waiting | {asker}:
                 return False
             # One who gives up is enough: the others look again.
@@ -575,10 +569,10 @@ class InstanceCache(Generic[K, V]):
         """Why there is no room, for an error."""
         with self._lock:
             lacking = self._budget.lacking(entry.cost)
-            leases = [lease.place for each in self._entries for lease in each.leases if each is not entry]
-            pinned = sum(each.pinned for each in self._entries)
-        places = ", ".join(f"{file}:{line}" for file, line in leases[:5])
-        held = f"{len(leases)} leases ({places})" if leases else "no lease"
+            others = [each for each in self._entries if each is not entry]
+            places = [f"{file}:{line}" for each in others for file, line in (lease.place for lease in each.leases)]
+            pinned = sum(each.pinned for each in others)
+        held = f"{len(places)} leases ({', '.join(places[:5])})" if places else "no lease"
         return f"{self!r} lacks {lacking or 'room'} for {entry.key!r}: {held}, {pinned} pinned"
 
     # Ends.
@@ -609,7 +603,7 @@ class InstanceCache(Generic[K, V]):
 
     def _close_one(self, entry: Entry) -> None:
         loaded, entry.object = entry.object, None
-        entry.closer = me()
+        entry.doer = me()
         pending = None
         try:
             with self._lock:
@@ -631,7 +625,7 @@ class InstanceCache(Generic[K, V]):
                 self._gone(entry)
         if pending is not None:
             future, loop = pending
-            entry.closer = None
+            entry.doer = None
             future.add_done_callback(partial(self._close_ended, entry))
             # A loop must not wait for itself.
             if running_loop() is None:
@@ -714,13 +708,7 @@ class InstanceCache(Generic[K, V]):
             self._counts["expirations"] += len(idle)
             doomed = self._retire(idle)
         for lease in late:
-            text = (
-                f"{self!r}: the lease of {lease.key!r} that was taken here is held for {now - lease.since:.1f} seconds"
-            )
-            try:
-                warnings.warn_explicit(text, RuntimeWarning, *lease.place)
-            except Exception as error:
-                report(error)
+            lease.warn(f"{self!r}: the lease of {lease.key!r} is held for {now - lease.since:.1f} seconds")
         return doomed
 
     def _pause(self) -> float | None:
@@ -739,8 +727,7 @@ class InstanceCache(Generic[K, V]):
         """In the child of a fork: the other threads are gone, with their leases and loads, and maybe with the lock."""
         self._lock = threading.RLock()
         self._signals, self._waiting, self._due, self._bell = {}, set(), math.inf, None
-        here = threading.get_ident()
-        now = self._timer()
+        here, now = threading.get_ident(), self._timer()
         for entry in list(self._entries):
             entry.ours = False
             entry.worker = None
@@ -748,9 +735,16 @@ class InstanceCache(Generic[K, V]):
             if entry.thread != here and entry.state in (LOADING, CLOSING):
                 entry.state = CLOSING
                 self._gone(entry)
-            self._close_all(self._doom([entry]))
+        # Those threads may have been in the middle of a sum.
+        self._shares.clear()
+        self._budget.clear()
+        for entry in self._entries:
+            self._budget.spend(entry.cost)
+            if entry.object is not NOTHING:
+                self._shares[id(entry.object)] += 1
             if entry.state is LIVE:
                 self._expect(now, self._idle)
+        self._close_all(self._doom(list(self._entries)))
 
     def _exit(self) -> None:
         """At the end of the interpreter: what is in use is left open, aloud."""
@@ -758,10 +752,7 @@ class InstanceCache(Generic[K, V]):
         self._bury()
         for entry in list(self._entries):
             for lease in entry.leases:
-                text = (
-                    f"{self!r}: {entry.key!r} is not closed at exit, since the lease that was taken here has not ended"
-                )
-                warnings.warn_explicit(text, RuntimeWarning, *lease.place)
+                lease.warn(f"{self!r}: {entry.key!r} is not closed at exit, since this lease has not ended")
 
 
 def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event) -> None:
