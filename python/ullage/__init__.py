@@ -2,7 +2,7 @@
 
 from ullage._cached import cached, cachedmethod
 from ullage._causes import Cause
-from ullage._core import deep_sizeof
+from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
@@ -20,6 +20,8 @@ __all__ = [
     "cached",
     "cachedmethod",
     "deep_sizeof",
+    "flush",
+    "reclaim",
     "secret_key",
 ]
 __version__ = "0.1.0"
