@@ -86,6 +86,25 @@ def nothing_left():
     assert not _flight._on and not _flight._standing, (_flight._on, _flight._standing)
 
 
+class Kept(Flights):
+    '''Flights towards a dict.'''
+
+    def __init__(self, **hooks):
+        super().__init__("f")
+        self.kept, self.dropped = {}, []
+        for name, hook in hooks.items():
+            setattr(self, name, hook)
+
+    def find(self, key):
+        return self.kept.get(key, MISSING)
+
+    def keep(self, key, value):
+        self.kept[key] = value
+
+    def drop(self, key, value):
+        self.dropped.append(self.kept.pop(key))
+
+
 flights, work = Flights("f"), Work()
 """
 
@@ -429,6 +448,37 @@ def test_a_keyboard_interrupt_while_it_computes_and_a_waiter_takes_over():
         """)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals cannot be sent like this")
+def test_keyboard_interrupts_at_any_moment_leave_nobody_waiting():
+    run("""
+        over = threading.Event()
+
+        def ask():
+            while not over.is_set():
+                assert flights.fly("k", lambda: "value") == "value"
+
+        threads = [Result(ask) for _ in range(3)]
+        interrupted = 0
+        for n in range(1000):
+            try:
+                signal.signal(signal.SIGALRM, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, 1e-6 + random.random() * 0.0005)
+                for _ in range(100):
+                    flights.fly("k", lambda: "value")
+            except KeyboardInterrupt:
+                interrupted += 1
+            finally:
+                try:
+                    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+                except KeyboardInterrupt:
+                    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+        over.set()
+        for thread in threads:
+            thread.get()
+        assert interrupted > 100, interrupted
+        """)
+
+
 def test_a_signal_handler_that_asks_for_the_key_being_computed_gets_an_error_at_once():
     run("""
         errors = []
@@ -668,8 +718,8 @@ def test_recursion_over_other_keys_works_and_a_full_stack_leaves_nothing_behind(
 def test_what_is_forgotten_while_it_is_computed_goes_to_those_who_waited_and_is_not_kept():
     run("""
         for forget in (lambda f: f.forget("k"), lambda f: f.forget_all()):
-            kept = {}
-            flights = Flights("f", find=lambda key: kept.get(key, MISSING), keep=kept.__setitem__)
+            flights = Kept()
+            kept = flights.kept
             old, new = Work("old"), Work("new")
             before = [Result(flights.fly, "k", old) for _ in range(3)]
             waiting(2)
@@ -686,14 +736,12 @@ def test_what_is_forgotten_while_it_is_computed_goes_to_those_who_waited_and_is_
 
 def test_what_is_forgotten_while_it_is_kept_is_dropped():
     run("""
-        kept, dropped = {}, []
-
         def keep(key, value):
             flights.forget_all()  # a hook of the same thread
-            kept[key] = value
+            flights.kept[key] = value
 
-        flights = Flights("f", keep=keep, drop=lambda key, value: dropped.append(kept.pop(key)))
-        assert flights.fly("k", lambda: "v") == "v" and kept == {} and dropped == ["v"]
+        flights = Kept(keep=keep)
+        assert flights.fly("k", lambda: "v") == "v" and flights.kept == {} and flights.dropped == ["v"]
 
         # One of another thread: forgetting waits for it, but not for ever.
         inside, go = threading.Event(), threading.Event()
@@ -701,14 +749,14 @@ def test_what_is_forgotten_while_it_is_kept_is_dropped():
         def keep(key, value):
             inside.set()
             go.wait(30)
-            kept[key] = value
+            flights.kept[key] = value
 
-        flights = Flights("f", keep=keep, drop=lambda key, value: dropped.append(kept.pop(key)))
+        flights = Kept(keep=keep)
         leader = Result(flights.fly, "k", lambda: "v")
         inside.wait()
         flights.forget_all()
         go.set()
-        assert leader.get() == "v" and kept == {} and dropped == ["v", "v"]
+        assert leader.get() == "v" and flights.kept == {} and flights.dropped == ["v"]
         """)
 
 
@@ -718,7 +766,7 @@ def test_hooks_that_fail_are_failures():
             raise ZeroDivisionError
 
         for hook in ("find", "keep"):
-            flights = Flights("f", **{hook: boom})
+            flights = Kept(**{hook: boom})
             raised(ZeroDivisionError, lambda: flights.fly("k", str))
             raised(ZeroDivisionError, lambda: asyncio.run(flights.afly("k", asyncio.sleep, 0)))
         """)

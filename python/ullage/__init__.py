@@ -6,6 +6,7 @@ from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
+from ullage._memo import cache, lru_cache
 from ullage._secret import secret_key
 from ullage._transfer import TransferMap
 from ullage.instances import InstanceCache
@@ -17,10 +18,12 @@ __all__ = [
     "InstanceCache",
     "LRUCache",
     "TransferMap",
+    "cache",
     "cached",
     "cachedmethod",
     "deep_sizeof",
     "flush",
+    "lru_cache",
     "reclaim",
     "secret_key",
 ]

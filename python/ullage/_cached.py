@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
 from types import MethodType
 from typing import Any, NamedTuple
@@ -112,6 +112,8 @@ def cachedmethod(
     `@classmethod`, each class is an instance.
     """
     settings = dict(maxsize=maxsize, ttl=ttl, weigher=weigher, on_evict=on_evict, timer=timer)
+    if cache is not None and not callable(cache):
+        raise TypeError(f"cache must be callable, cache(self) -> mapping, or None; got {type(cache).__name__}")
     return _decorator(_Method, _Plan(settings, key, typed, condition, cache))
 
 
@@ -135,6 +137,8 @@ def _decorator(decorate: Callable[[Callable[..., Any], _Plan], Any], plan: _Plan
     for hook, what in ((plan.key, "key"), (plan.condition, "condition")):
         if hook is not None and not callable(hook):
             raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        if iscoroutinefunction(hook):
+            raise TypeError(f"{what} must be a plain function: it is called, not awaited")
     LRUCache(**plan.settings)
     if plan.cache is not None and plan.settings != dict.fromkeys(plan.settings) | {"maxsize": _MAXSIZE}:
         raise TypeError("with cache=, bounds, lifetimes and hooks are those of that cache; give them to it")
@@ -166,55 +170,61 @@ class _Given:
         if not isinstance(stats, CacheStats):
             size: Any = len(self.mapping)
             weight, maxsize = getattr(self.mapping, "currsize", size), getattr(self.mapping, "maxsize", None)
-            stats = CacheStats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0, size, weight, maxsize)
+            known = dict.fromkeys((each.name for each in fields(CacheStats)), 0)
+            stats = CacheStats(**known | {"entries": size, "weight": weight, "maxsize": maxsize})
         return replace(stats, hits=self._hits, misses=self._misses)
 
 
-class _Results:
+class _Results(Flights):
     """What one function, or one method of one instance, has returned; and the flights towards more."""
 
+    __slots__ = ("_cleared", "_condition", "_look", "cache", "shelf")
+
     def __init__(self, plan: _Plan, name: str, given: MutableMapping[Any, Any] | None) -> None:
-        cache: Any = LRUCache(name=name, **plan.settings) if given is None else given
-        self.cache = cache
-        self.shelf: Any = cache if given is None else _Given(given)
-        look, condition = getattr(cache, "peek", cache.get), plan.condition
+        super().__init__(name)
+        self.cache: Any = LRUCache(name=name, **plan.settings) if given is None else given
+        self.shelf: Any = self.cache if given is None else _Given(given)
+        self._look = getattr(self.cache, "peek", self.cache.get)
+        self._condition = plan.condition
+        self._cleared: CacheStats | None = None
 
-        def keep(key: Any, value: Any) -> None:
-            if iscoroutine(value):
-                value.close()
-                raise TypeError(f"{name} returned a coroutine, which can be awaited only once; decorate an async def")
-            if condition is not None and not condition(value):
-                return
-            try:
-                cache[key] = value
-            except ValueError as error:
-                # Too heavy for the bound; the caller has it all the same. Not so what a weigher of ours got wrong.
-                if given is None and not str(error).startswith("too heavy"):
-                    raise
+    def find(self, key: Any) -> Any:
+        return self._look(key, MISSING)
 
-        def drop(key: Any, value: Any) -> None:
-            if look(key, MISSING) is value:
-                cache.pop(key, None)
+    def keep(self, key: Any, value: Any) -> None:
+        if iscoroutine(value):
+            value.close()
+            raise TypeError(f"{self.name} returned a coroutine, which can be awaited only once; decorate an async def")
+        if self._condition is not None and not self._condition(value):
+            return
+        try:
+            self.cache[key] = value
+        except ValueError as error:
+            # Too heavy for the bound; the caller has it all the same. Not so what a weigher of ours got wrong.
+            if self.shelf is self.cache and not str(error).startswith("too heavy"):
+                raise
 
-        self.flights = Flights(name, find=lambda key: look(key, MISSING), keep=keep, drop=drop)
-        self._cleared = self.stats()
+    def drop(self, key: Any, value: Any) -> None:
+        if self.find(key) is value:
+            self.cache.pop(key, None)
 
     def stats(self) -> CacheStats:
         stats: CacheStats = self.shelf.stats()
-        shared = self.flights.shared
-        return replace(stats, hits=stats.hits + shared, misses=stats.misses - shared)
+        return replace(stats, hits=stats.hits + self.shared, misses=stats.misses - self.shared)
 
     def info(self) -> CacheInfo:
-        stats = self.stats() - self._cleared
+        stats = self.stats()
+        if self._cleared is not None:
+            stats -= self._cleared
         return CacheInfo(stats.hits, stats.misses, stats.maxsize, stats.weight)
 
     def clear(self) -> None:
-        self.flights.forget_all()
+        self.forget_all()
         self.cache.clear()
         self._cleared = self.stats()
 
     def invalidate(self, key: Any) -> bool:
-        self.flights.forget(key)
+        self.forget(key)
         return self.cache.pop(key, MISSING) is not MISSING
 
 
@@ -231,17 +241,21 @@ def _compiled(
     bodies = (function, type(function).__call__)
     if any(map(isgeneratorfunction, bodies)) or any(map(isasyncgenfunction, bodies)):
         raise TypeError(f"{name} makes generators, which can be walked only once; return a list or a tuple")
-    first = "self, " if own else ""
-    spelled = (None if plan.key else _keys.spell(function, plan.typed, own is not None)) or _keys.Spelling(
-        f"{first and 'self, /, '}*args, **kwargs",
-        "self",
-        f"_make({first if plan.key else ''}*args, **kwargs)",
-        f"{first}*args, **kwargs",
-        {"_make": plan.key or (_keys.typed_key if plan.typed else _keys.call_key)},
-    )
-    made = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
-    prepare = [f"_results = _own({spelled.first})"] if own else []
-    if "_make" in spelled.names:
+    names: dict[str, Any] = {"_function": function, "_own": own, "_check": _keys.check, "_name": name}
+    taken = [*names, "_results", "_shelf", "_fly", "_afly"]
+    spelled = None if plan.key else _keys.spell(function, plan.typed, own is not None, taken)
+    prepare = [f"_results = _own({spelled.first if spelled else 'self'})"] if own else []
+    if spelled is None:
+        first = "self, " if own else ""
+        if plan.key:
+            made = f"_make({first}*args, **kwargs)"
+        else:
+            made = "_make(args, kwargs)" if plan.typed else "_make(args, kwargs) if kwargs else args"
+        names["_make"] = plan.key or (_keys.typed_key if plan.typed else _keys.call_key)
+        spelled = _keys.Spelling(f"{first and 'self, /, '}*args, **kwargs", "", made, f"{first}*args, **kwargs", {})
+    made = key = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
+    if "_make" in names:
+        key = "_key"
         prepare.append(f"_key = {made}")
     waits = any(map(iscoroutinefunction, bodies))
     source = _SOURCE.format(
@@ -249,13 +263,13 @@ def _compiled(
         made=made,
         prepare="; ".join(prepare) or "pass",
         shelf="_results.shelf" if own else "_shelf",
-        key="_key" if "_make" in spelled.names else made,
+        key=key,
         arguments=spelled.arguments,
         async_="async " if waits else "",
         await_="await " if waits else "",
-        fly=("_results.flights." if own else "_") + ("afly" if waits else "fly"),
+        fly=("_results." if own else "_") + ("afly" if waits else "fly"),
     )
-    names: dict[str, Any] = {"_function": function, "_own": own, "_check": _keys.check, "_name": name, **spelled.names}
+    names |= spelled.names
     exec(compile(source, f"<{decorator} {name}>", "exec"), names)
     return names["key"], functools.update_wrapper(names["call"], function)
 
@@ -270,7 +284,7 @@ def _function(function: Callable[..., Any], plan: _Plan) -> Any:
     key, call = _compiled(function, plan)
     results = _Results(plan, _name_of(function), plan.cache)
     names = call.__globals__
-    names["_shelf"], names["_fly"], names["_afly"] = results.shelf, results.flights.fly, results.flights.afly
+    names["_shelf"], names["_fly"], names["_afly"] = results.shelf, results.fly, results.afly
     call.cache = results.cache
     call.cache_key = key
     call.cache_contains = lambda *args, **kwargs: key(*args, **kwargs) in results.cache
@@ -290,12 +304,17 @@ class _Method:
 
         def own(instance: Any) -> _Results:
             """The results of one instance."""
+            try:
+                # The shortest way, taken by all calls but the first.
+                belongings: _Belongings = instance.__dict__[_OWN]
+                if belongings.owner() is instance:
+                    return belongings[self]  # type: ignore[no-any-return]
+            except (AttributeError, KeyError, TypeError):
+                pass
             belongings = _belongings(instance)
-            found: _Results | None = belongings.get(self)
-            if found is None:
-                given = None if plan.cache is None else plan.cache(instance)
-                found = belongings.setdefault(self, _Results(plan, name, given))
-            return found
+            if self not in belongings:
+                belongings.setdefault(self, _Results(plan, name, plan.cache and plan.cache(instance)))
+            return belongings[self]  # type: ignore[no-any-return]
 
         key, call = _compiled(function, plan, own)
         call.cache_key = key
@@ -316,9 +335,10 @@ class _Method:
 
 
 class _Bound(functools.partial):  # type: ignore[type-arg]
-    """A method of an instance. A partial: `inspect` sees through one, to the coroutine function that it may be."""
+    # A method of an instance. A partial: `inspect` sees through one, to the coroutine function that it may be.
 
     __slots__ = ()
+    __doc__ = property(lambda self: self.func.__doc__)
 
     @property
     def __self__(self) -> Any:
@@ -347,13 +367,15 @@ class _Belongings(dict):  # type: ignore[type-arg]
         return _Belongings, ()
 
 
-# Of instances that have no `__dict__`, by their address.
+# Where they are in the `__dict__` of an instance.
+_OWN = "__ullage__"
+# Those of instances that have no `__dict__`, by address.
 _homeless: dict[Any, _Belongings] = {}
 
 
 def _belongings(instance: Any) -> _Belongings:
     home: Any = getattr(instance, "__dict__", None)
-    name: Any = "__ullage__"
+    name: Any = _OWN
     if type(home) is not dict:
         home, name = _homeless, id(instance)
     found: _Belongings | None = home.get(name)

@@ -96,21 +96,20 @@ class Flight:
     def circle(self, other: "Flight") -> list["Flight"]:
         """The way from `other` back to this call, which would wait for it; empty if there is none."""
         came: dict[Flight, Flight | None] = {other: None}
-        left = [other]
-        while left:
+        left, found = [other], None
+        while left and (found is None or found is not self.within):
             flight = left.pop()
-            if flight is self.within or (self.loop is None and flight.thread == self.thread):
-                way: list[Flight] = []
-                back: Flight | None = flight
-                while back is not None:
-                    way.append(back)
-                    back = came[back]
-                return way
+            if flight is self.within or (found is None and self.loop is None and flight.thread == self.thread):
+                found = flight
             for need in (*flight.needs.values(), *_standing.get(flight.thread, {}).values()):
                 if need.on and need not in came:
                     came[need] = flight
                     left.append(need)
-        return []
+        way: list[Flight] = []
+        while found is not None:
+            way.append(found)
+            found = came[found]
+        return way
 
     def needs_now(self, other: "Flight") -> None:
         """From now on whatever this call is part of needs `other`; it may be this call itself."""
@@ -120,7 +119,7 @@ class Flight:
             _standing.setdefault(self.thread, {})[self] = other
 
     def end(self) -> None:
-        """Lands if it has an outcome, else leaves the key to the next; wakes whoever waits. Does nothing twice."""
+        """Lands if it has an outcome, else leaves the key to the next; wakes whoever waits. Can be done again."""
         with _lock:
             if self.within is not None:
                 self.within.needs.pop(self, None)
@@ -131,17 +130,17 @@ class Flight:
             if self.other is not None:
                 self.other.waits.pop(self, None)
             self.flights._leave(self)
+            waits = list(self.waits)
+            if self.on and not self.stale and self.outcome is not None and self.outcome.error is None:
+                self.flights.shared += len(waits)
             self.on = False
             _on.discard(self)
-            waits, self.waits = self.waits, {}
-            outcome, self.outcome = self.outcome, None
-            if outcome is not None and outcome.error is None and not self.stale:
-                self.flights.shared += len(waits)
-            # A task that was started in here may hold on to this for long.
-            self.key = self.within = self.other = None
         for wait in waits:
-            wait.outcome = outcome
+            wait.outcome = self.outcome
             wait.wake()
+            self.waits.pop(wait, None)
+        # A task that was started in here may hold on to this for long.
+        self.key = self.within = self.other = self.outcome = None
 
 
 class Flights:
@@ -159,35 +158,41 @@ class Flights:
     - `forget(key)` and `forget_all()`: what is being computed goes to those who wait for it now, and to nobody else;
       it is not kept.
 
-    Hooks, all optional. `find(key)` is asked once more before a computation begins, and returns a value or `MISSING`.
-    `keep(key, value)` stores; the flight is over when it returns, so that no caller finds neither. `drop(key, value)`
-    takes back what was forgotten while it was being kept. An exception of theirs is a failure.
+    A subclass may have a place for what is computed: `find`, `keep` and `drop`. Their exceptions are failures.
 
     Keys must be hashable. `name` is what errors call the keys' owner.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        find: Callable[[Any], Any] | None = None,
-        keep: Callable[[Any, Any], object] | None = None,
-        drop: Callable[[Any, Any], object] | None = None,
-    ) -> None:
+    __slots__ = ("_on", "name", "shared")
+
+    def __init__(self, name: str) -> None:
         self.name = name
-        self._find = find
-        self._keep = keep
-        self._drop = drop
         self.shared = 0
         """Calls that were answered without a computation of their own."""
         # By hash, so that no key is compared under the lock.
         self._on: dict[int, tuple[Flight, ...]] = {}
 
+    def find(self, key: Any) -> Any:
+        """What there is for `key`, or `MISSING`; asked once more before a computation begins."""
+        return MISSING
+
+    def keep(self, key: Any, value: Any) -> None:
+        """Stores a value. The flight is over when this returns, so that nobody finds neither."""
+
+    def drop(self, key: Any, value: Any) -> None:
+        """Takes back a value that was forgotten while it was being kept."""
+
     def fly(self, key: Any, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> T:
         """The value for `key`: computed, or waited for. Blocks the thread."""
         gate = Lock()
         gate.acquire()
-        flight = Flight(self, key, None, gate.release)
+
+        def wake() -> None:
+            # A second time, if whoever tells us is interrupted.
+            with suppress(RuntimeError):
+                gate.release()
+
+        flight = Flight(self, key, None, wake)
         try:
             while other := self._board(flight):
                 while not gate.acquire(timeout=-1 if other.loop is None else _PATIENCE):
@@ -195,27 +200,30 @@ class Flights:
                         other.end()
                 if flight.outcome is not None:
                     return flight.outcome.deliver()  # type: ignore[no-any-return]
-            value = MISSING if self._find is None else self._find(key)
-            if value is MISSING:
-                token = _inside.set(flight)
-                try:
-                    value = function(*args, **kwargs)
-                finally:
-                    _inside.reset(token)
-                self._land(flight, value)
-            else:
-                with _lock:
-                    self.shared += 1
+            if (found := self._found(key)) is not MISSING:
+                return found  # type: ignore[no-any-return]
+            token = _inside.set(flight)
+            try:
+                value = function(*args, **kwargs)
+            finally:
+                _inside.reset(token)
+            self._land(flight, value)
             flight.outcome = Outcome(value)
-            return value  # type: ignore[no-any-return]
+            return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
         finally:
-            flight.end()
-            # This frame is in the traceback of the exception that these may hold.
-            del flight
-            other = None
+            try:
+                flight.end()
+            except BaseException:
+                # Interrupted. Those who wait must hear of it all the same.
+                flight.end()
+                raise
+            finally:
+                # This frame is in the traceback of the exception that these may hold.
+                del flight
+                other = None
 
     async def afly(self, key: Any, function: Callable[..., Awaitable[T]], /, *args: Any, **kwargs: Any) -> T:
         """The value for `key`: awaited, or waited for. Needs asyncio's event loop, or one that behaves like it."""
@@ -245,28 +253,30 @@ class Flights:
                 if flight.outcome is not None:
                     return flight.outcome.deliver()  # type: ignore[no-any-return]
                 future = loop.create_future()
-            value = MISSING if self._find is None else self._find(key)
-            if value is MISSING:
-                token = _inside.set(flight)
-                try:
-                    value = await function(*args, **kwargs)
-                finally:
-                    # A coroutine that is thrown away is closed in a context that is not its own.
-                    with suppress(ValueError):
-                        _inside.reset(token)
-                self._land(flight, value)
-            else:
-                with _lock:
-                    self.shared += 1
+            if (found := self._found(key)) is not MISSING:
+                return found  # type: ignore[no-any-return]
+            token = _inside.set(flight)
+            try:
+                value = await function(*args, **kwargs)
+            finally:
+                # A coroutine that is thrown away is closed in a context that is not its own.
+                with suppress(ValueError):
+                    _inside.reset(token)
+            self._land(flight, value)
             flight.outcome = Outcome(value)
-            return value  # type: ignore[no-any-return]
+            return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
             raise
         finally:
-            flight.end()
-            del flight
-            other = None
+            try:
+                flight.end()
+            except BaseException:
+                flight.end()
+                raise
+            finally:
+                del flight
+                other = None
 
     def forget(self, key: Any) -> None:
         """What is being computed for `key` is not kept, and newcomers do not wait for it.
@@ -323,14 +333,22 @@ class Flights:
             shown = " needs ".join(f"{name}({_shown.repr(key)})" for name, key in keys)
             raise RecursionError(f"waits in a circle: {shown}")
 
+    def _found(self, key: Any) -> Any:
+        """What was kept since the caller looked. Those who wait look for themselves: it may be forgotten by then."""
+        found = self.find(key)
+        if found is not MISSING:
+            with _lock:
+                self.shared += 1
+        return found
+
     def _land(self, flight: Flight, value: Any) -> None:
         """Keeps a value, unless it was forgotten before or meanwhile."""
         with _lock:
-            flight.keeping = self._keep is not None and not flight.stale
-        if self._keep is not None and flight.keeping:
-            self._keep(flight.key, value)
-            if flight.stale and self._drop is not None:
-                self._drop(flight.key, value)
+            flight.keeping = not flight.stale
+        if flight.keeping:
+            self.keep(flight.key, value)
+            if flight.stale:
+                self.drop(flight.key, value)
 
     def _leave(self, flight: Flight) -> None:
         rest = tuple(each for each in self._on.get(flight.hash, ()) if each is not flight)

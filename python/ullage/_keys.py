@@ -1,29 +1,31 @@
 """Keys: what a call is remembered by."""
 
-from collections.abc import Callable
-from enum import Enum
-from inspect import Parameter, signature
+from collections.abc import Callable, Iterable
+from inspect import Parameter, Signature, signature
 from typing import Any, NamedTuple
 
 
-class _Mark(Enum):
-    """Stands in a key where the named arguments begin. Pickled by name, so that keys mean the same elsewhere."""
-
-    NAMED = "*"
-
-    def __repr__(self) -> str:
-        return self.value
+class _Shown(type):
+    def __repr__(cls) -> str:
+        return "*"
 
 
-def call_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+class NAMED(metaclass=_Shown):
+    """Stands in a key where the named arguments begin. A class, since that is hashed in C and pickled by its name."""
+
+
+def call_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """The arguments as they were given; named ones in the order of their names."""
-    return (*args, _Mark.NAMED, *sorted(kwargs.items())) if kwargs else args
+    if not kwargs:
+        return args
+    named = kwargs.items()
+    return (*args, NAMED, *(named if len(kwargs) == 1 else sorted(named)))
 
 
-def typed_key(*args: Any, **kwargs: Any) -> tuple[Any, ...]:
+def typed_key(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
     """As `call_key`, and the types of all arguments."""
-    types = (*map(type, args), *(type(kwargs[name]) for name in sorted(kwargs)))
-    return call_key(*args, **kwargs), types
+    key = call_key(args, kwargs)
+    return key, *map(type, args), *(type(kwargs[name]) for name in sorted(kwargs))
 
 
 class Spelling(NamedTuple):
@@ -37,11 +39,16 @@ class Spelling(NamedTuple):
     """What the text names beside the parameters."""
 
 
-def spell(function: Callable[..., Any], typed: bool, method: bool) -> Spelling | None:
+class _Text(str):
+    __repr__ = str.__str__
+
+
+def spell(function: Callable[..., Any], typed: bool, method: bool, taken: Iterable[str]) -> Spelling | None:
     """How a function with a fixed number of parameters is called; None if there is no such spelling.
 
     A lone argument is its own key. Arguments that were left out are in the key as their defaults, and named ones in
-    their place, so that every way to write a call has one key. The `self` of a method is not part of it.
+    their place, so that every way to write a call has one key. The `self` of a method is not part of it. Names that
+    are `taken` mean something else in the text.
     """
     try:
         parameters = list(signature(function, follow_wrapped=False).parameters.values())
@@ -49,33 +56,25 @@ def spell(function: Callable[..., Any], typed: bool, method: bool) -> Spelling |
         hash(tuple(each.default for each in parameters))
     except (TypeError, ValueError):
         return None
-    names: dict[str, Any] = {"_type": type}
-    listed: list[str] = []
-    arguments: list[str] = []
-    before = None
-    for number, each in enumerate(parameters):
-        if each.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) or each.name.startswith("_"):
-            return None
-        if before is Parameter.POSITIONAL_ONLY and each.kind is not before:
-            listed.append("/")
-        named = each.kind is Parameter.KEYWORD_ONLY
-        if named and before is not each.kind:
-            listed.append("*")
-        before = each.kind
-        if each.default is Parameter.empty:
-            listed.append(each.name)
-        else:
-            names[f"_default{number}"] = each.default
-            listed.append(f"{each.name}=_default{number}")
-        arguments.append(f"{each.name}={each.name}" if named else each.name)
-    if before is Parameter.POSITIONAL_ONLY:
-        listed.append("/")
-    if method and not arguments:
+    if any(each.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD) for each in parameters):
         return None
-    keyed = [each.name for each in parameters[method:]]
+    defaults = {f"_{n}": each.default for n, each in enumerate(parameters) if each.default is not Parameter.empty}
+    texts = [_Text(f"_{n}") if f"_{n}" in defaults else Parameter.empty for n in range(len(parameters))]
+    plain = [
+        each.replace(default=text, annotation=Parameter.empty) for each, text in zip(parameters, texts, strict=True)
+    ]
+    given = [
+        f"{each}={each}" if kind is Parameter.KEYWORD_ONLY else each
+        for each, kind in ((p.name, p.kind) for p in parameters)
+    ]
+    names = {"_type": type, **defaults}
+    listed = [each.name for each in parameters]
+    if (method and not listed) or not {*taken, *names}.isdisjoint(listed):
+        return None
+    keyed = listed[method:]
     items = keyed + [f"_type({name})" for name in keyed if typed]
     key = items[0] if len(items) == 1 else f"({', '.join(items)})"
-    return Spelling(", ".join(listed), "".join(arguments[:1]), key, ", ".join(arguments), names)
+    return Spelling(str(Signature(plain))[1:-1], listed[0] if listed else "", key, ", ".join(given), names)
 
 
 def check(name: str, key: Any) -> None:

@@ -16,9 +16,11 @@ from ullage import (
     InstanceCache,
     LRUCache,
     TransferMap,
+    cache,
     cached,
     cachedmethod,
     deep_sizeof,
+    lru_cache,
     secret_key,
 )
 from ullage.testing import ManualClock
@@ -347,6 +349,55 @@ m.update({"k": b""})
 m.maxsize = "5 MiB"  # type: ignore[assignment]
 m.stats().begun = 0  # type: ignore[misc]
 a_mapping = m
+
+# lru_cache, cache
+
+
+@lru_cache
+def bare(path: str, *, size: int = 3) -> bytes:
+    return b""
+
+
+@lru_cache(maxsize=None, typed=True)
+def called(n: int) -> float:
+    return n
+
+
+@cache
+def unbounded(n: int) -> float:
+    return n
+
+
+class Page:
+    @lru_cache(maxsize=16)
+    def line(self, n: int) -> str:
+        return str(n)
+
+    @staticmethod
+    @lru_cache
+    def parsed(text: str) -> list[str]:
+        return text.split()
+
+
+assert_type(bare("a", size=4), bytes)
+assert_type(called(1), float)
+assert_type(unbounded(1), float)
+assert_type(lru_cache(max)(1, 2), int)
+assert_type(Page().line(1), str)
+assert_type(Page.line(Page(), 1), str)
+assert_type(Page.parsed("a"), list[str])
+assert_type(bare.cache_info().hits, int)
+assert_type(Page().line.cache_info().maxsize, int | None)
+assert_type(bare.cache_parameters()["typed"], bool)
+assert_type(bare.__wrapped__("a"), bytes)
+bare.cache_clear()
+Page.line.cache_clear()
+bare(1)  # type: ignore[arg-type]
+bare("a", 4)  # type: ignore[call-arg]
+bare("a", colour=4)  # type: ignore[call-arg]
+unbounded("a")  # type: ignore[arg-type]
+Page().line("a")  # type: ignore[arg-type]
+lru_cache("a")  # type: ignore[call-overload]
 
 # cached, cachedmethod
 
