@@ -48,13 +48,17 @@ class Entry:
         # What the parent of a fork has loaded is the parent's to close.
         self.ours = True
 
+    def loading(self) -> bool:
+        """Whether somebody is at it; it may have left the cache meanwhile."""
+        return self.state is LOADING or self.object is NOTHING
+
     def holders(self) -> list[object]:
         """Who has to do something before its room is free; None is somebody who is not known."""
-        return [self.doer] if self.state in (LOADING, CLOSING) else [lease.holder for lease in self.leases]
+        return [self.doer] if self.loading() or self.state is CLOSING else [lease.holder for lease in self.leases]
 
     def passing(self) -> bool:
-        """Whether it is loaded or held for a moment only, as far as is known."""
-        return self.state is LOADING or (bool(self.leases) and all(lease.passing for lease in self.leases))
+        """Whether it is loaded, or held for a moment only, as far as is known."""
+        return self.loading() or (bool(self.leases) and all(lease.passing for lease in self.leases))
 
 
 class Lease(Generic[V]):
