@@ -509,7 +509,9 @@ class InstanceCache(Generic[K, V]):
         victims = self._victims(self._budget.lacking(), hoping=False)
         entry.state = RETIRED if victims is None else LIVE
         entry.used = now
-        self._expect(now, self._idle)
+        for lease in entry.leases:
+            lease.since = now
+        self._expect(now, min(self._idle, self._lease_warning))
         return victims
 
     # Room.
@@ -697,7 +699,7 @@ class InstanceCache(Generic[K, V]):
                         idle.append(entry)
                     else:
                         due = min(due, entry.used + self._idle)
-                for lease in entry.leases:
+                for lease in () if entry.loading() else entry.leases:
                     if not lease.warned and now - lease.since >= self._lease_warning:
                         lease.warned = True
                         late.append(lease)
