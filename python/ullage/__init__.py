@@ -9,7 +9,9 @@ from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
 from ullage._memo import cache, lru_cache
+from ullage._secret import secret_key
 from ullage._transfer import TransferMap
+from ullage.instances import InstanceCache
 
 if TYPE_CHECKING:
     from ullage.monitor.config import config, configure
@@ -43,6 +45,7 @@ __all__ = [
     "Cause",
     "Full",
     "HistoryRing",
+    "InstanceCache",
     "LRUCache",
     "MemoryGuard",
     "MemoryPressureWarning",
@@ -57,6 +60,7 @@ __all__ = [
     "lru_cache",
     "reclaim",
     "report",
+    "secret_key",
     "watch_growth",
 ]
 __version__ = "0.1.0"

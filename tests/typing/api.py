@@ -9,7 +9,20 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from typing_extensions import assert_type
-from ullage import Cause, Full, HistoryRing, LRUCache, TransferMap, cache, cached, cachedmethod, deep_sizeof, lru_cache
+from ullage import (
+    Cause,
+    Full,
+    HistoryRing,
+    InstanceCache,
+    LRUCache,
+    TransferMap,
+    cache,
+    cached,
+    cachedmethod,
+    deep_sizeof,
+    lru_cache,
+    secret_key,
+)
 from ullage.testing import ManualClock
 
 clock = ManualClock(5)
@@ -448,3 +461,40 @@ async def cached_functions_keep_their_types(shop: Shop) -> None:
 cached("100")  # type: ignore[call-overload]
 cached(100, cache={})  # type: ignore[call-overload]
 cached(cache=LRUCache[Any, Any](100, ttl=5))
+
+# InstanceCache, secret_key
+
+
+class Model:
+    def close(self) -> None: ...
+
+
+def load(key: str) -> Model:
+    return Model()
+
+
+async def load_async(key: str) -> Model:
+    return Model()
+
+
+models = InstanceCache(load, maxsize=2, close=Model.close, idle=timedelta(minutes=5), on_full="wait")
+assert_type(models, InstanceCache[str, Model])
+assert_type(models.get("a"), Model)
+assert_type(models.reload("a"), Model)
+assert_type(models.invalidate("a"), bool)
+assert_type(models.stats().cost, Mapping[str, int])
+assert_type(InstanceCache(load_async, close=Model.close), InstanceCache[str, Model])
+InstanceCache(load, budget={"bytes": "8 GiB", "vram": 2**30}, weigher=lambda key, model: {"vram": len(key)})
+InstanceCache(load, budget="5%", cost_hint=lambda key: None)
+models.get(5)  # type: ignore[arg-type]
+with models.lease("a") as model:
+    assert_type(model, Model)
+
+
+async def ask() -> None:
+    assert_type(await models.aget("a"), Model)
+    async with models.alease("a") as leased:
+        assert_type(leased, Model)
+
+
+assert_type(secret_key("url", b"token", 1), str)
