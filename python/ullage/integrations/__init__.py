@@ -1,0 +1,1 @@
+"""ullage inside real packages: one file each, with `install` and `uninstall`."""
