@@ -81,7 +81,7 @@ def clear(run: Any) -> None:
             error = run.exception()
     else:
         adapter = getattr(getattr(run, "_face", run), "_external_adapter", None)
-        queues = _runs.get(getattr(adapter, "run_id", None))
+        queues = _runs.get(getattr(adapter, "run_id", ""))
         if queues is None:
             raise ValueError("clear takes the handler or the context of a run that began after install()")
         _fold_all(queues)
@@ -186,7 +186,10 @@ def _package() -> str:
 
 def _bound_runs(ticks: int | None, events: int | None) -> None:
     basic = "workflows.plugins.basic"
-    probe = _find(f"{basic}:AsyncioAdapterQueues")[1](run_id="", init_state=None)
+    try:
+        probe = _find(f"{basic}:AsyncioAdapterQueues")[1](run_id="", init_state=None)
+    except TypeError:
+        raise _moved(f"{basic}.AsyncioAdapterQueues(run_id, init_state)") from None
     _check("AsyncioAdapterQueues", probe, "ticks", "init_state", "run_id", "serializer")
     _find("workflows.runtime.types.internal_state:BrokerState.deepcopy")
     _find("workflows.runtime.control_loop:rebuild_state_from_ticks")
@@ -231,10 +234,8 @@ def _bound_runs(ticks: int | None, events: int | None) -> None:
                     queues.ticks_changed.clear()
                     while (index := seq - queues.init_state.journal_seq) < len(queues.ticks):
                         if index < 0:
-                            what = f"ticks {seq} to {seq - index - 1} of run '{run_id}' have been folded into its state"
-                            raise RuntimeError(
-                                f"{what}; read the journal sooner, or llama_index.install(ticks=...) more"
-                            )
+                            what = f"ticks {seq} to {seq - index - 1} of run '{run_id}' are folded into its state"
+                            raise RuntimeError(f"{what}; read the journal sooner, or llama_index.install(ticks=...)")
                         yield record(seq=seq, data=queues.serializer.serialize(queues.ticks[index]))
                         seq += 1
                     if queues.complete.done():
@@ -287,8 +288,7 @@ def _open_store() -> None:
         return lambda obj: copy(obj) if isinstance(obj, kinds) else stock(obj)
 
     def safe_eq(stock: Any) -> Any:
-        # Two that differ in nothing but their bound are two: a patch must carry the new one.
-        return lambda a, b: stock(a, b) and (not isinstance(a, kinds) or a._settings == b._settings)
+        return lambda a, b: stock(a, b) and _same_bounds(a, b)
 
     def jsonable(stock: Any) -> Any:
         return lambda value: stock(
@@ -313,6 +313,19 @@ def _open_store() -> None:
     name = f"{Bounded.__module__}.{Bounded.__name__}"
     names[name] = Bounded
     _undo.append(partial(names.pop, name))
+
+
+def _same_bounds(a: Any, b: Any) -> bool:
+    """Whether what is equal is so to the bounds: a patch must carry one that has changed."""
+    if isinstance(a, tuple(_KINDS.values())) or isinstance(b, tuple(_KINDS.values())):
+        return type(a) is type(b) and a._settings == b._settings
+    if isinstance(a, dict):
+        return all(_same_bounds(value, b[key]) for key, value in a.items())
+    if isinstance(a, list | tuple):
+        return all(map(_same_bounds, a, b))
+    if hasattr(type(a), "model_fields"):
+        return _same_bounds(a.__dict__, b.__dict__) and _same_bounds(a.__pydantic_private__, b.__pydantic_private__)
+    return True
 
 
 # Before 0.13: contexts.
