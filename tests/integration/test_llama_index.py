@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -758,18 +757,3 @@ def test_runs_go_on_over_install_and_uninstall() -> None:
             assert handler.ctx.to_dict()["is_running"] is False
 
     run(main)
-
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "llama_index_workflow.py"
-
-
-@pytest.mark.skipif(not EXAMPLE.exists(), reason="the examples are not here")
-def test_the_example_shows_a_flat_run(tmp_path: Path) -> None:
-    command = [sys.executable, EXAMPLE, "--turns", "400", "--json", tmp_path / "out.json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    stock, ours = (side["kept"] for side in json.loads((tmp_path / "out.json").read_text())["sides"])
-    assert stock["ticks"] > 800
-    assert ours["ticks"] <= 64
-    assert stock["live_after_clear"] > 0
-    assert ours["live_after_clear"] == 0
