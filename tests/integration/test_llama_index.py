@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import re
 import subprocess
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -454,6 +456,35 @@ def test_events_that_fit_are_all_read_in_order(installed: None) -> None:
     run(main)
 
 
+def test_a_slow_reader_gets_every_event_and_the_bound_is_back_when_it_leaves(installed: None) -> None:
+    async def main() -> None:
+        workflow = Loop(timeout=None)
+
+        async def write(number: int, ctx: Context) -> None:
+            ctx.write_event_to_stream(Item(number=number))
+            if number == 400:
+                begun.set()
+                await leave.wait()
+
+        begun, leave = asyncio.Event(), asyncio.Event()
+        workflow.each = write
+        handler = workflow.run(turns=500)
+        queue = handler._external_adapter._queues.publish_queue
+        seen = []
+        async for event in handler.stream_events():
+            # The run gets far ahead before the second event is asked for.
+            await begun.wait()
+            assert queue._queue.dropped == 0
+            leave.set() if queue.empty() else seen.append(event.number)
+            if queue.empty():
+                break
+        assert seen == list(range(500, 400, -1))
+        assert await handler == "done"
+        assert queue.qsize() == EVENTS
+
+    run(main)
+
+
 def test_a_reader_is_told_of_events_that_were_dropped(installed: None) -> None:
     async def main() -> None:
         workflow = Loop(timeout=None)
@@ -755,5 +786,20 @@ def test_runs_go_on_over_install_and_uninstall() -> None:
             handler = workflow.run(turns=20)
             assert await handler == "done"
             assert handler.ctx.to_dict()["is_running"] is False
+
+    run(main)
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "llama_index.md"
+
+
+def test_the_code_on_the_page_runs() -> None:
+    blocks = re.findall(r"^```py\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, str(PAGE), "exec", dont_inherit=True), names)
+
+    async def main() -> None:
+        assert await names["Assistant"]().run(question="why") == "an answer"
 
     run(main)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-pytest.importorskip("llama_index.core.workflow.context_serializers", reason="there is no old llama-index-core here")
+pytest.importorskip("llama_index.core.workflow.checkpointer", reason="there is no old llama-index-core here")
 
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 from llama_index.core.workflow.checkpointer import WorkflowCheckpointer

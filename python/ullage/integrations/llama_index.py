@@ -37,7 +37,7 @@ def install(*, ticks: int | None = 64, events: int | None = 1024) -> None:
     Parameters
     ----------
     ticks: how many a run logs (before 0.13: events and steps taken); a checkpoint costs a replay of so many.
-    events: how many published events wait for a reader; beyond that the oldest are dropped, and the reader is warned.
+    events: how many published events are kept while nobody reads; beyond it the oldest go, and a reader is warned.
 
     None is no bound. RuntimeError, and nothing is changed, if the package is not one that is known here.
     """
@@ -116,13 +116,22 @@ def _component(container: Any, encode: Callable[[Any], Any]) -> dict[str, Any]:
     return {"__is_component": True, "value": container._plain(encode), "qualified_name": name}
 
 
-class _Unread(asyncio.Queue[Any]):
-    """Published events that nobody may ever read: beyond a bound the oldest are dropped, and the reader is told."""
+class _Published(asyncio.Queue[Any]):
+    """Published events. Whoever reads gets all; while nobody does, the oldest beyond a bound are dropped.
 
-    def __init__(self, bound: int | None, events: Iterable[Any] = ()) -> None:
+    A later reader is told of them. `reading` is locked while somebody reads; without it the bound always holds.
+    """
+
+    def __init__(self, bound: int | None, events: Iterable[Any] = (), reading: asyncio.Lock | None = None) -> None:
         super().__init__()
+        self._bound, self._reading, self._told = bound, reading, 0
         self._queue: HistoryRing[Any] = HistoryRing(bound, events)
-        self._told = 0
+
+    def _put(self, item: Any) -> None:
+        bound = None if self._reading and self._reading.locked() else self._bound
+        if self._queue.maxlen != bound:
+            self._queue.maxlen = bound
+        self._queue.append(item)
 
     def _get(self) -> Any:
         lost = self._queue.dropped - self._told
@@ -206,7 +215,7 @@ def _bound_runs(ticks: int | None, events: int | None) -> None:
             # Weakly: a ring that held its owner would leave both to the garbage collector.
             owner = weakref.ref(self)
             self.ticks = HistoryRing(ticks, on_drop=lambda fallen: _fold(owner(), fallen))
-            self.publish_queue = _Unread(events)
+            self.publish_queue = _Published(events, reading=self.stream_lock)
             self.readers, self.first = 0, self.init_state and self.init_state.journal_seq
             _runs[self.run_id] = self
 
@@ -337,7 +346,7 @@ def _bound_contexts(ticks: int | None, events: int | None) -> None:
     def bound(ctx: Any) -> Any:
         ctx._broker_log = HistoryRing(ticks, ctx._broker_log)
         ctx._accepted_events = HistoryRing(ticks, ctx._accepted_events)
-        ctx._streaming_queue = _Unread(events, ctx._streaming_queue._queue)
+        ctx._streaming_queue = _Published(events, ctx._streaming_queue._queue)
         return ctx
 
     def context_init(stock: Any) -> Any:
