@@ -131,6 +131,7 @@ def test_a_validator_in_the_annotation_gives_the_bound() -> None:
         ({"maxsize": 2, "max_bytes": 2}, []),
         ({"maxsize": 2, "unheard_of": 1}, []),
         ({"maxsize": 2, "on_evict": "print"}, []),
+        ({"maxsize": 2, "iterable": {"a": 1}}, []),
         ({"maxsize": 2, "ttl": float("nan")}, []),
         ({"maxsize": 2}, None),
         ({"maxsize": 2}, [["a"]]),

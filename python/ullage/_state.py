@@ -118,6 +118,8 @@ class Portable:
         settings = {name: value for name, value in plain.items() if name not in ("ullage", "contents")}
         new = _blank(cls)
         _ours(cls).__init__(new, **settings)
+        if extra := settings.keys() - new._settings.keys():
+            raise TypeError(f"{cls.__name__} has no {', '.join(sorted(extra))}")
         new._refill([(*map(decode, row[: cls._parts]), *row[cls._parts :]) for row in plain["contents"]])
         return new
 

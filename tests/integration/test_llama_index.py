@@ -50,6 +50,7 @@ BUILT_ON = [
     "workflows.plugins.basic:AsyncioAdapterQueues",
     "workflows.plugins.basic:JournalRecord",
     "workflows.runtime.control_loop:rebuild_state_from_ticks",
+    "workflows.runtime.types.internal_state:BrokerState.journal_seq",
     "workflows.context.serializers:_framework_types",
     "workflows.context.serializers:_active_serializer",
 ]
@@ -786,6 +787,30 @@ def test_runs_go_on_over_install_and_uninstall() -> None:
             handler = workflow.run(turns=20)
             assert await handler == "done"
             assert handler.ctx.to_dict()["is_running"] is False
+
+    run(main)
+
+
+def test_runs_that_outlive_install_or_uninstall_have_an_exact_journal() -> None:
+    async def main() -> None:
+        workflow = Loop(timeout=None)
+
+        async def switch(number: int, ctx: Context) -> None:
+            if number == 10:
+                other()
+
+        workflow.each = switch
+        for before, other in (
+            (lambda: llama_index.install(ticks=4), llama_index.uninstall),
+            (llama_index.uninstall, llama_index.install),
+        ):
+            before()
+            handler = workflow.run(turns=20)
+            await handler
+            seqs = [record.seq async for record in basic.basic_runtime.journal(handler.run_id)]
+            total = handler.ctx.to_dict()["journal_seq"]
+            assert seqs == list(range(total - len(seqs), total))
+            assert len(seqs) > 20
 
     run(main)
 

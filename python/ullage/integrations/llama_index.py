@@ -18,15 +18,16 @@ import traceback
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from copy import copy
-from functools import cache, partial
+from functools import cache, partial, wraps
 from importlib import import_module, metadata
-from typing import Any, cast
+from typing import Any
 
 from ullage import HistoryRing, LRUCache, TransferMap
 
+_KINDS = (HistoryRing, LRUCache, TransferMap)
 _MAPS = (LRUCache, TransferMap)
-_KINDS = {kind.__name__: kind for kind in (HistoryRing, *_MAPS)}
 _undo: list[Callable[[], object]] = []
 _runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
@@ -43,7 +44,7 @@ def install(*, ticks: int | None = 64, events: int | None = 1024) -> None:
     """
     for bound in (ticks, events):
         HistoryRing(bound)
-    uninstall()
+    _put_back()
     try:
         if _package() == "llama-index-workflows":
             _bound_runs(ticks, events)
@@ -51,14 +52,15 @@ def install(*, ticks: int | None = 64, events: int | None = 1024) -> None:
         else:
             _bound_contexts(ticks, events)
     except BaseException:
-        uninstall()
+        _put_back()
         raise
 
 
 def uninstall() -> None:
-    """Puts back what `install` replaced. Runs that have begun keep their bounds."""
-    while _undo:
-        _undo.pop()()
+    """Puts back what `install` replaced. Runs that have begun are bounded no more."""
+    _put_back()
+    for queues in list(_runs.values()):
+        queues.ticks.maxlen = queues.publish_queue.bound = None
 
 
 def clear(run: Any) -> None:
@@ -67,27 +69,10 @@ def clear(run: Any) -> None:
     Its log is folded, events that nobody has read are dropped, and of an exception only the lines stay. The result and
     the state stay: `to_dict` and a second run give what they gave before. `await ctx.store.clear()` is for the values.
     """
-    error = None
-    if hasattr(run, "_broker_log") or hasattr(getattr(run, "ctx", None), "_broker_log"):
-        ctx = getattr(run, "ctx", run)
-        for log in (ctx._broker_log, ctx._streaming_queue._queue):
-            log.clear()
-        if not ctx.is_running:
-            for queue in ctx._queues.values():
-                queue._queue.clear()
-            for waiting in (ctx._in_progress, ctx._events_buffer):
-                waiting.clear()
-        if run is not ctx and run.done() and not run.cancelled():
-            error = run.exception()
-    else:
-        adapter = getattr(getattr(run, "_face", run), "_external_adapter", None)
-        queues = _runs.get(getattr(adapter, "run_id", ""))
-        if queues is None:
-            raise ValueError("clear takes the handler or the context of a run that began after install()")
-        _fold_all(queues)
-        queues.publish_queue._queue.clear()
-        if queues.complete.done() and not queues.complete.cancelled():
-            error = queues.complete.exception()
+    ctx = getattr(run, "ctx", run)
+    future = _clear_context(ctx, run) if hasattr(ctx, "_broker_log") else _clear_run(run)
+    finished = isinstance(future, asyncio.Future) and future.done() and not future.cancelled()
+    error = future.exception() if finished else None
     while error is not None:
         traceback.clear_frames(error.__traceback__)
         error = error.__cause__ or error.__context__
@@ -98,22 +83,25 @@ class Bounded:
 
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> Any:
+        kind = next(kind for kind in _KINDS if kind.__name__ == plain["ullage"])
         if _package() == "llama-index-workflows":
             serializers = import_module("workflows.context.serializers")
             decode = (serializers._active_serializer.get() or serializers.JsonSerializer()).deserialize_value
         else:
             decode = import_module("llama_index.core.workflow.context_serializers").JsonSerializer().deserialize
-        return _KINDS[plain["ullage"]]._from_plain(plain, decode)
+        return kind._from_plain(plain, decode)
+
+
+_BOUNDED = f"{Bounded.__module__}.{Bounded.__name__}"
 
 
 def _component(container: Any, encode: Callable[[Any], Any]) -> dict[str, Any]:
     """What LlamaIndex takes for one of its own components."""
-    if type(container) not in _KINDS.values():
+    if type(container) not in _KINDS:
         raise TypeError(f"JSON cannot hold a {type(container).__name__}, a subclass; PickleSerializer can")
     if isinstance(container, _MAPS) and any(isinstance(key, tuple) for key in container):
         raise TypeError("JSON would make lists of keys that are tuples; PickleSerializer does not")
-    name = f"{Bounded.__module__}.{Bounded.__name__}"
-    return {"__is_component": True, "value": container._plain(encode), "qualified_name": name}
+    return {"__is_component": True, "value": container._plain(encode), "qualified_name": _BOUNDED}
 
 
 class _Published(asyncio.Queue[Any]):
@@ -124,11 +112,11 @@ class _Published(asyncio.Queue[Any]):
 
     def __init__(self, bound: int | None, events: Iterable[Any] = (), reading: asyncio.Lock | None = None) -> None:
         super().__init__()
-        self._bound, self._reading, self._told = bound, reading, 0
+        self.bound, self._reading, self._told = bound, reading, 0
         self._queue: HistoryRing[Any] = HistoryRing(bound, events)
 
     def _put(self, item: Any) -> None:
-        bound = None if self._reading and self._reading.locked() else self._bound
+        bound = None if self._reading and self._reading.locked() else self.bound
         if self._queue.maxlen != bound:
             self._queue.maxlen = bound
         self._queue.append(item)
@@ -142,50 +130,63 @@ class _Published(asyncio.Queue[Any]):
         return self._queue.popleft()
 
 
-# Putting ours in the place of theirs.
+# Putting ours in the place of theirs. `module:Class.attribute` and `module:name` say where.
 
 
-def _swap(where: str, make: Callable[[Any], Any]) -> None:
-    """Puts what `make` makes of an attribute in its place. `where` is `module:Class.attribute` or `module:name`."""
-    owner, stock = _find(where)
-    name = where.rpartition(":")[2].rpartition(".")[2]
-    setattr(owner, name, make(stock))
+def _swap(where: str, ours: Callable[..., Any]) -> None:
+    """Puts a function in the place of another, which it gets as its first argument."""
+    owner, name, stock = _find(where)
+    inner = stock.__func__ if isinstance(stock, classmethod) else stock
+
+    @wraps(inner)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return ours(inner, *args, **kwargs)
+
+    setattr(owner, name, classmethod(call) if isinstance(stock, classmethod) else call)
     _undo.append(partial(setattr, owner, name, stock))
 
 
-def _find(where: str) -> tuple[Any, Any]:
-    """The owner of an attribute and its value, as it stands there: a classmethod, not a method."""
+def _put_back() -> None:
+    while _undo:
+        _undo.pop()()
+
+
+def _find(where: str) -> tuple[Any, str, Any]:
+    """The owner of an attribute, its name, and its value as it stands there: a classmethod, not a method."""
     module, _, path = where.partition(":")
+    *outer, name = path.split(".")
     try:
         owner = import_module(module)
-        *outer, name = path.split(".")
         for part in outer:
             owner = getattr(owner, part)
-        return owner, vars(owner)[name]
+        return owner, name, vars(owner)[name]
     except (ImportError, AttributeError, KeyError):
-        raise _moved(where.replace(":", ".")) from None
+        raise _moved(where) from None
 
 
-def _check(what: str, instance: Any, *names: str) -> None:
-    for name in names:
+def _probe(where: str, arguments: dict[str, Any], attributes: Iterable[str]) -> None:
+    """Makes an instance, to see that it has these attributes."""
+    try:
+        instance = _find(where)[2](**arguments)
+    except TypeError:
+        raise _moved(f"{where}({', '.join(arguments)})") from None
+    for name in attributes:
         if name not in vars(instance):
-            raise _moved(f"{what}.{name}")
+            raise _moved(f"{where}.{name}")
 
 
-def _moved(what: str) -> RuntimeError:
-    package = _package()
-    version = metadata.version(package)
-    return RuntimeError(
-        f"{package} {version} has no {what}, which ullage builds on; see docs/llama_index.md for versions"
-    )
+def _moved(where: str) -> RuntimeError:
+    release = f"{_package()} {metadata.version(_package())}"
+    what = where.replace(":", ".")
+    return RuntimeError(f"{release} has no {what}, which ullage builds on; docs/llama_index.md names the releases")
 
 
 @cache
 def _package() -> str:
     """The package that workflows come from: since 0.13 not llama-index-core."""
-    installed = {name.lower().replace("_", "-") for found in metadata.distributions() if (name := found.name)}
     for package in ("llama-index-workflows", "llama-index-core"):
-        if package in installed:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(package)
             return package
     raise ModuleNotFoundError("there are no LlamaIndex workflows here; pip install 'ullage[llama-index]'")
 
@@ -195,70 +196,70 @@ def _package() -> str:
 
 def _bound_runs(ticks: int | None, events: int | None) -> None:
     basic = "workflows.plugins.basic"
-    try:
-        probe = _find(f"{basic}:AsyncioAdapterQueues")[1](run_id="", init_state=None)
-    except TypeError:
-        raise _moved(f"{basic}.AsyncioAdapterQueues(run_id, init_state)") from None
-    _check("AsyncioAdapterQueues", probe, "ticks", "init_state", "run_id", "serializer")
-    _find("workflows.runtime.types.internal_state:BrokerState.deepcopy")
+
+    def begin(stock: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        stock(self, *args, **kwargs)
+        # Weakly: a ring that held its owner would leave both to the garbage collector.
+        owner = weakref.ref(self)
+        self.ticks = HistoryRing(ticks, on_drop=lambda fallen: _fold(owner(), fallen))
+        self.publish_queue = _Published(events, reading=self.stream_lock)
+        self.first, self.readers = self.init_state.journal_seq, 0
+        _runs[self.run_id] = self
+
+    _probe(f"{basic}:AsyncioAdapterQueues", {"run_id": "", "init_state": None}, ("ticks", "init_state", "serializer"))
+    _find("workflows.runtime.types.internal_state:BrokerState.journal_seq")
     _find("workflows.runtime.control_loop:rebuild_state_from_ticks")
-    record = _find(f"{basic}:JournalRecord")[1]
+    _find(f"{basic}:JournalRecord")
+    _swap(f"{basic}:AsyncioAdapterQueues.__init__", begin)
+    _swap(f"{basic}:BasicRuntime.run_workflow", _run_workflow)
+    _swap(f"{basic}:BasicRuntime.journal", _journal)
 
-    def finish(queues: Any) -> None:
-        """A finished run that somebody keeps need not keep what went through it."""
-        if ticks is not None and queues.complete.done() and not queues.readers:
-            _fold_all(queues)
 
-    def queues_init(stock: Any) -> Any:
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            stock(self, *args, **kwargs)
-            # Weakly: a ring that held its owner would leave both to the garbage collector.
-            owner = weakref.ref(self)
-            self.ticks = HistoryRing(ticks, on_drop=lambda fallen: _fold(owner(), fallen))
-            self.publish_queue = _Published(events, reading=self.stream_lock)
-            self.readers, self.first = 0, self.init_state and self.init_state.journal_seq
-            _runs[self.run_id] = self
+def _run_workflow(stock: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    adapter = stock(self, *args, **kwargs)
+    queues = self._queues[adapter.run_id]
+    queues.complete.add_done_callback(lambda _: _finish(queues))
+    return adapter
 
-        return __init__
 
-    def run_workflow(stock: Any) -> Any:
-        def run_workflow(self: Any, *args: Any, **kwargs: Any) -> Any:
-            adapter = stock(self, *args, **kwargs)
-            queues = self._queues[adapter.run_id]
-            queues.complete.add_done_callback(lambda _: finish(queues))
-            return adapter
+async def _journal(stock: Any, self: Any, run_id: str) -> AsyncIterator[Any]:
+    """As the one it replaces; RuntimeError if ticks have been folded before they were read."""
+    queues = _runs.get(run_id)
+    if queues is None:
+        # One that began before `install`, or none.
+        async for record in stock(self, run_id):
+            yield record
+        return
+    record = import_module("workflows.plugins.basic").JournalRecord
+    queues.readers += 1
+    try:
+        seq = queues.first
+        while True:
+            queues.ticks_changed.clear()
+            while (index := seq - queues.init_state.journal_seq) < len(queues.ticks):
+                if index < 0:
+                    what = f"ticks {seq} to {seq - index - 1} of run '{run_id}' are folded into its state"
+                    raise RuntimeError(f"{what}; read the journal sooner, or llama_index.install(ticks=...)")
+                yield record(seq=seq, data=queues.serializer.serialize(queues.ticks[index]))
+                seq += 1
+            if queues.complete.done():
+                return
+            await queues.ticks_changed.wait()
+    finally:
+        queues.readers -= 1
+        _finish(queues)
 
-        return run_workflow
 
-    def journal(stock: Any) -> Any:
-        async def journal(self: Any, run_id: str) -> AsyncIterator[Any]:
-            """As the one it replaces; RuntimeError if ticks have been folded before they were read."""
-            queues = self._queues.get(run_id)
-            if queues is None:
-                raise RuntimeError(f"No active workflow with run_id '{run_id}'. ")
-            queues.readers += 1
-            try:
-                seq = queues.first
-                while True:
-                    queues.ticks_changed.clear()
-                    while (index := seq - queues.init_state.journal_seq) < len(queues.ticks):
-                        if index < 0:
-                            what = f"ticks {seq} to {seq - index - 1} of run '{run_id}' are folded into its state"
-                            raise RuntimeError(f"{what}; read the journal sooner, or llama_index.install(ticks=...)")
-                        yield record(seq=seq, data=queues.serializer.serialize(queues.ticks[index]))
-                        seq += 1
-                    if queues.complete.done():
-                        return
-                    await queues.ticks_changed.wait()
-            finally:
-                queues.readers -= 1
-                finish(queues)
+def _finish(queues: Any) -> None:
+    """A finished run that somebody keeps need not keep what went through it."""
+    if queues.complete.done() and not queues.readers and queues.ticks.maxlen is not None:
+        _fold_all(queues)
 
-        return journal
 
-    _swap(f"{basic}:AsyncioAdapterQueues.__init__", queues_init)
-    _swap(f"{basic}:BasicRuntime.run_workflow", run_workflow)
-    _swap(f"{basic}:BasicRuntime.journal", journal)
+def _fold_all(queues: Any) -> None:
+    ticks = list(queues.ticks)
+    queues.ticks.clear()
+    _fold(queues, ticks)
 
 
 def _fold(queues: Any, ticks: list[Any]) -> None:
@@ -272,10 +273,14 @@ def _fold(queues: Any, ticks: list[Any]) -> None:
         raise
 
 
-def _fold_all(queues: Any) -> None:
-    ticks = list(queues.ticks)
-    queues.ticks.clear()
-    _fold(queues, ticks)
+def _clear_run(run: Any) -> Any:
+    adapter = getattr(getattr(run, "_face", run), "_external_adapter", None)
+    queues = _runs.get(getattr(adapter, "run_id", ""))
+    if queues is None:
+        raise ValueError("clear takes the handler or the context of a run that began after install()")
+    _fold_all(queues)
+    queues.publish_queue._queue.clear()
+    return queues.complete
 
 
 # The store: paths, and JSON.
@@ -283,50 +288,41 @@ def _fold_all(queues: Any) -> None:
 
 def _open_store() -> None:
     store, serializers = "workflows.context.state_store", "workflows.context.serializers"
-    kinds = tuple(_KINDS.values())
-
-    def traverse(stock: Any) -> Any:
-        return lambda obj, segment: obj[segment] if isinstance(obj, _MAPS) else stock(obj, segment)
-
-    def assign(stock: Any) -> Any:
-        return lambda obj, segment, value: (
-            obj.__setitem__(segment, value) if isinstance(obj, _MAPS) else stock(obj, segment, value)
-        )
-
-    def shallow_copy(stock: Any) -> Any:
-        return lambda obj: copy(obj) if isinstance(obj, kinds) else stock(obj)
-
-    def safe_eq(stock: Any) -> Any:
-        return lambda a, b: stock(a, b) and _same_bounds(a, b)
-
-    def jsonable(stock: Any) -> Any:
-        return lambda value: stock(
-            value, fallback=lambda part: part._plain() if isinstance(part, kinds) else stock(part)
-        )
-
-    def serialize_value(stock: Any) -> Any:
-        def serialize_value(self: Any, value: Any) -> Any:
-            return _component(value, self.serialize_value) if isinstance(value, kinds) else stock(self, value)
-
-        return serialize_value
-
-    _swap(f"{store}:traverse_path_step", traverse)
-    _swap(f"{store}:assign_path_step", assign)
-    _swap(f"{store}:_shallow_copy_container", shallow_copy)
-    _swap(f"{store}:_safe_eq", safe_eq)
-    _swap(f"{store}:to_jsonable_python", jsonable)
-    _swap(f"{serializers}:JsonSerializer.serialize_value", serialize_value)
-    names = _find(f"{serializers}:_framework_types")[1]
+    _swap(f"{store}:traverse_path_step", _traverse)
+    _swap(f"{store}:assign_path_step", _assign)
+    _swap(f"{store}:_shallow_copy_container", lambda stock, obj: copy(obj) if isinstance(obj, _KINDS) else stock(obj))
+    _swap(f"{store}:_safe_eq", lambda stock, a, b: stock(a, b) and _same_bounds(a, b))
+    _swap(f"{store}:to_jsonable_python", _to_jsonable)
+    _swap(f"{serializers}:JsonSerializer.serialize_value", _serialize_value)
     _find(f"{serializers}:_active_serializer")
     # A serializer with a list of allowed types allows this one too.
-    name = f"{Bounded.__module__}.{Bounded.__name__}"
-    names[name] = Bounded
-    _undo.append(partial(names.pop, name))
+    names = _find(f"{serializers}:_framework_types")[2]
+    names[_BOUNDED] = Bounded
+    _undo.append(partial(names.pop, _BOUNDED))
+
+
+def _traverse(stock: Any, obj: Any, segment: str) -> Any:
+    return obj[segment] if isinstance(obj, _MAPS) else stock(obj, segment)
+
+
+def _assign(stock: Any, obj: Any, segment: str, value: Any) -> None:
+    if isinstance(obj, _MAPS):
+        obj[segment] = value
+    else:
+        stock(obj, segment, value)
+
+
+def _serialize_value(stock: Any, self: Any, value: Any) -> Any:
+    return _component(value, self.serialize_value) if isinstance(value, _KINDS) else stock(self, value)
+
+
+def _to_jsonable(stock: Any, value: Any) -> Any:
+    return stock(value, fallback=lambda part: part._plain() if type(part) in _KINDS else stock(part))
 
 
 def _same_bounds(a: Any, b: Any) -> bool:
     """Whether what is equal is so to the bounds: a patch must carry one that has changed."""
-    if isinstance(a, tuple(_KINDS.values())) or isinstance(b, tuple(_KINDS.values())):
+    if isinstance(a, _KINDS) or isinstance(b, _KINDS):
         return type(a) is type(b) and a._settings == b._settings
     if isinstance(a, dict):
         return all(_same_bounds(value, b[key]) for key, value in a.items())
@@ -349,49 +345,47 @@ def _bound_contexts(ticks: int | None, events: int | None) -> None:
         ctx._streaming_queue = _Published(events, ctx._streaming_queue._queue)
         return ctx
 
-    def context_init(stock: Any) -> Any:
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            stock(self, *args, **kwargs)
-            bound(self)
+    def begin(stock: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        stock(self, *args, **kwargs)
+        bound(self)
 
-        return __init__
+    attributes = ("_broker_log", "_accepted_events", "_streaming_queue", "_queues", "_in_progress", "_events_buffer")
+    _probe(context, {"workflow": None}, (*attributes, "_tasks", "is_running"))
+    _probe(workflow, {}, ("_contexts",))
+    _swap(f"{context}.__init__", begin)
+    _swap(f"{context}.from_dict", lambda stock, *args, **kwargs: bound(stock(*args, **kwargs)))
+    _swap(f"{context}.to_dict", _context_to_dict)
+    _swap(f"{workflow}.__init__", _workflow_init)
+    _swap(f"{workflow}.run", _workflow_run)
+    _swap("llama_index.core.workflow.context_serializers:JsonSerializer.serialize", _serialize)
 
-    def from_dict(stock: Any) -> Any:
-        return classmethod(lambda cls, *args, **kwargs: bound(stock.__func__(cls, *args, **kwargs)))
 
-    def to_dict(stock: Any) -> Any:
-        def to_dict(self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
-            return {**stock(self, *args, **kwargs), "accepted_events": list(self._accepted_events)}
+def _context_to_dict(stock: Any, self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:
+    return {**stock(self, *args, **kwargs), "accepted_events": list(self._accepted_events)}
 
-        return to_dict
 
-    def workflow_init(stock: Any) -> Any:
-        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-            stock(self, *args, **kwargs)
-            self._contexts = weakref.WeakSet(self._contexts)
+def _workflow_init(stock: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+    stock(self, *args, **kwargs)
+    self._contexts = weakref.WeakSet(self._contexts)
 
-        return __init__
 
-    def run(stock: Any) -> Any:
-        def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-            handler = stock(self, *args, **kwargs)
-            # A finished task leads back to the context by its exception and its frames.
-            handler.add_done_callback(lambda done: done.ctx._tasks.clear())
-            return handler
+def _workflow_run(stock: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
+    handler = stock(self, *args, **kwargs)
+    # A finished task leads back to the context by its exception and its frames.
+    handler.add_done_callback(lambda done: setattr(done.ctx, "_tasks", set()))
+    return handler
 
-        return run
 
-    def serialize(stock: Any) -> Any:
-        def serialize(self: Any, value: Any) -> str:
-            if not isinstance(value, tuple(_KINDS.values())):
-                return cast(str, stock(self, value))
-            return json.dumps(_component(value, lambda part: serialize(self, part)))
+def _serialize(stock: Any, self: Any, value: Any) -> Any:
+    if not isinstance(value, _KINDS):
+        return stock(self, value)
+    return json.dumps(_component(value, partial(_serialize, stock, self)))
 
-        return serialize
 
-    _swap(f"{context}.__init__", context_init)
-    _swap(f"{context}.from_dict", from_dict)
-    _swap(f"{context}.to_dict", to_dict)
-    _swap(f"{workflow}.__init__", workflow_init)
-    _swap(f"{workflow}.run", run)
-    _swap("llama_index.core.workflow.context_serializers:JsonSerializer.serialize", serialize)
+def _clear_context(ctx: Any, run: Any) -> Any:
+    held = [ctx._broker_log, ctx._streaming_queue._queue]
+    if not ctx.is_running:
+        held += [ctx._in_progress, ctx._events_buffer, *(queue._queue for queue in ctx._queues.values())]
+    for events in held:
+        events.clear()
+    return run
