@@ -791,26 +791,26 @@ def test_runs_go_on_over_install_and_uninstall() -> None:
     run(main)
 
 
-def test_runs_that_outlive_install_or_uninstall_have_an_exact_journal() -> None:
+@pytest.mark.parametrize("bounded_at_first", [True, False])
+def test_a_run_that_outlives_install_or_uninstall_has_an_exact_journal(bounded_at_first: bool) -> None:
+    def switch(bounded: bool) -> None:
+        llama_index.install(ticks=4) if bounded else llama_index.uninstall()
+
     async def main() -> None:
         workflow = Loop(timeout=None)
 
-        async def switch(number: int, ctx: Context) -> None:
+        async def half_way(number: int, ctx: Context) -> None:
             if number == 10:
-                other()
+                switch(not bounded_at_first)
 
-        workflow.each = switch
-        for before, other in (
-            (lambda: llama_index.install(ticks=4), llama_index.uninstall),
-            (llama_index.uninstall, llama_index.install),
-        ):
-            before()
-            handler = workflow.run(turns=20)
-            await handler
-            seqs = [record.seq async for record in basic.basic_runtime.journal(handler.run_id)]
-            total = handler.ctx.to_dict()["journal_seq"]
-            assert seqs == list(range(total - len(seqs), total))
-            assert len(seqs) > 20
+        workflow.each = half_way
+        switch(bounded_at_first)
+        handler = workflow.run(turns=20)
+        await handler
+        seqs = [record.seq async for record in basic.basic_runtime.journal(handler.run_id)]
+        total = handler.ctx.to_dict()["journal_seq"]
+        assert seqs == list(range(total - len(seqs), total))
+        assert len(seqs) > 20
 
     run(main)
 

@@ -20,7 +20,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from copy import copy
-from functools import cache, partial, wraps
+from functools import partial, wraps
 from importlib import import_module, metadata
 from typing import Any
 
@@ -84,10 +84,10 @@ class Bounded:
     @staticmethod
     def from_dict(plain: dict[str, Any]) -> Any:
         kind = next(kind for kind in _KINDS if kind.__name__ == plain["ullage"])
-        if _package() == "llama-index-workflows":
+        try:
             serializers = import_module("workflows.context.serializers")
             decode = (serializers._active_serializer.get() or serializers.JsonSerializer()).deserialize_value
-        else:
+        except ModuleNotFoundError:
             decode = import_module("llama_index.core.workflow.context_serializers").JsonSerializer().deserialize
         return kind._from_plain(plain, decode)
 
@@ -181,7 +181,6 @@ def _moved(where: str) -> RuntimeError:
     return RuntimeError(f"{release} has no {what}, which ullage builds on; docs/llama_index.md names the releases")
 
 
-@cache
 def _package() -> str:
     """The package that workflows come from: since 0.13 not llama-index-core."""
     for package in ("llama-index-workflows", "llama-index-core"):
