@@ -245,6 +245,18 @@ def test_setdefault():
     assert list(cache.items()) == [("b", [3, 4]), ("c", 5)]
 
 
+def test_ints_of_every_size_are_told_apart_as_in_a_dict():
+    sizes, near = (0, 1, 15, 29, 30, 31, 60, 61, 62, 64), range(-2, 3)
+    edges = dict.fromkeys(sign * (2**size + step) for size in sizes for step in near for sign in (1, -1))
+    cache = LRUCache(None, ((int(str(edge)), None) for edge in edges))
+    assert list(cache) == list(edges)
+    assert all(int(str(edge)) in cache for edge in edges)
+    assert all(float(edge) in cache for edge in edges if abs(edge) < 2**53)
+    others = [other for edge in edges for other in (edge + 2**30, edge - 2**30, edge * 2**30, ~edge, edge // 2**30)]
+    assert [other in cache for other in others] == [other in edges for other in others]
+    assert LRUCache(None, {1: "int", 0: "zero"}) == {True: "int", False: "zero"}
+
+
 def test_equal_keys_are_one_key_and_the_first_stays():
     cache = LRUCache(9)
     one = cache[1] = object()

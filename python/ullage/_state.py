@@ -159,6 +159,13 @@ class Portable:
         return core_schema.no_info_wrap_validator_function(validate, plain, serialization=to_json)
 
 
+def is_inline(drop: str) -> bool:
+    """Whether what leaves a container is freed on the spot, by its `drop`."""
+    if drop not in ("slices", "inline"):
+        raise ValueError(f"drop must be 'slices' or 'inline'; got {drop!r}")
+    return drop == "inline"
+
+
 # Containers whose hooks this thread is trying to pickle.
 _trials = threading.local()
 

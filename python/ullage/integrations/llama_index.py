@@ -28,6 +28,8 @@ from ullage import HistoryRing, LRUCache, TransferMap
 
 _KINDS = (HistoryRing, LRUCache, TransferMap)
 _MAPS = (LRUCache, TransferMap)
+# A payload that nobody needs goes at once.
+_ring: Any = partial(HistoryRing, drop="inline")
 _undo: list[Callable[[], object]] = []
 _runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
@@ -113,7 +115,7 @@ class _Published(asyncio.Queue[Any]):
     def __init__(self, bound: int | None, events: Iterable[Any] = (), reading: asyncio.Lock | None = None) -> None:
         super().__init__()
         self.bound, self._reading, self._told = bound, reading, 0
-        self._queue: HistoryRing[Any] = HistoryRing(bound, events)
+        self._queue: HistoryRing[Any] = _ring(bound, events)
 
     def _put(self, item: Any) -> None:
         bound = None if self._reading and self._reading.locked() else self.bound
@@ -200,7 +202,7 @@ def _bound_runs(ticks: int | None, events: int | None) -> None:
         stock(self, *args, **kwargs)
         # Weakly: a ring that held its owner would leave both to the garbage collector.
         owner = weakref.ref(self)
-        self.ticks = HistoryRing(ticks, on_drop=lambda fallen: _fold(owner(), fallen))
+        self.ticks = _ring(ticks, on_drop=lambda fallen: _fold(owner(), fallen))
         self.publish_queue = _Published(events, reading=self.stream_lock)
         self.first, self.readers = self.init_state.journal_seq, 0
         _runs[self.run_id] = self
@@ -339,8 +341,8 @@ def _bound_contexts(ticks: int | None, events: int | None) -> None:
     context, workflow = "llama_index.core.workflow.context:Context", "llama_index.core.workflow.workflow:Workflow"
 
     def bound(ctx: Any) -> Any:
-        ctx._broker_log = HistoryRing(ticks, ctx._broker_log)
-        ctx._accepted_events = HistoryRing(ticks, ctx._accepted_events)
+        ctx._broker_log = _ring(ticks, ctx._broker_log)
+        ctx._accepted_events = _ring(ticks, ctx._accepted_events)
         ctx._streaming_queue = _Published(events, ctx._streaming_queue._queue)
         return ctx
 

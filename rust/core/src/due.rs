@@ -63,6 +63,8 @@ pub struct Due {
     levels: u16,
     /// No deadline is before this tick, though the first may be later: a question about an earlier time is answered.
     soonest: Tick,
+    /// When somebody will come for what is due without being told.
+    alarm: Tick,
     /// No deadline before this tick is in the wheel, except what was overdue when it came.
     elapsed: u64,
     len: usize,
@@ -77,6 +79,7 @@ impl Due {
             occupied: [0; LEVELS],
             levels: 0,
             soonest: Tick::NEVER,
+            alarm: Tick::NEVER,
             elapsed: 0,
             len: 0,
         }
@@ -104,9 +107,14 @@ impl Due {
     }
 
     /// Gives a token, reserved before, its deadline in place of the one it had.
-    #[inline]
     pub fn schedule(&mut self, token: Token, at: Tick) {
         self.cancel(token);
+        self.start(token, at);
+    }
+
+    /// Gives a token, reserved before and without a deadline, one.
+    #[inline(always)]
+    pub fn start(&mut self, token: Token, at: Tick) {
         if at != Tick::NEVER {
             self.node(token.0).at = at;
             self.link(token.0, at);
@@ -114,8 +122,8 @@ impl Due {
         }
     }
 
-    /// Takes a token's deadline away.
-    #[inline]
+    /// Takes a token's deadline away, if it has one.
+    #[inline(always)]
     pub fn cancel(&mut self, token: Token) {
         let at = self.at(token);
         if at != Tick::NEVER {
@@ -123,6 +131,12 @@ impl Due {
             self.node(token.0).at = Tick::NEVER;
             self.len -= 1;
         }
+    }
+
+    /// A tick before which nothing is due; the earliest deadline itself may be later.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.soonest
     }
 
     /// Takes out the entry with the earliest deadline, if that is not after `now`.
@@ -141,7 +155,7 @@ impl Due {
                 self.soonest = Tick::NEVER;
                 return None;
             };
-            let start = self.start(place);
+            let start = self.first_tick(place);
             if start > now.0.max(self.elapsed) {
                 // Still before the earliest slot, so every entry keeps the digit that places it.
                 self.elapsed = self.elapsed.max(now.0);
@@ -165,6 +179,24 @@ impl Due {
         }
     }
 
+    /// The earliest deadline, or some time before, if whoever comes for what is due does not know of it yet; then it
+    /// does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        (self.soonest < self.alarm).then(|| self.rearm())
+    }
+
+    /// The earliest deadline, or some time before, for whoever comes for what is due.
+    pub fn rearm(&mut self) -> Tick {
+        self.alarm = self.soonest;
+        self.alarm
+    }
+
+    /// Nobody will come unless told.
+    pub fn disarm(&mut self) {
+        self.alarm = Tick::NEVER;
+    }
+
     /// When to look again: never after the earliest deadline, and before it only if more than a few entries stand
     /// in one mixed slot.
     pub fn next(&self) -> Option<Tick> {
@@ -174,7 +206,7 @@ impl Due {
             return Some(self.at(Token(slot.first)));
         }
         let earliest = self.at(self.earliest_in(slot));
-        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.start(place))) })
+        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.first_tick(place))) })
     }
 
     /// The entry that will leave next: exact, unless more than a few entries stand in one mixed slot.
@@ -194,13 +226,14 @@ impl Due {
             while left != 0 {
                 let place = Place { level, slot: left.trailing_zeros() as usize };
                 left &= left - 1;
-                let start = self.start(place);
+                let start = self.first_tick(place);
                 if start > now.0.max(self.elapsed) {
                     return due;
                 }
                 let slot = &self.slots[place.index()];
                 let width = 1u64.checked_shl(DIGIT * level as u32).unwrap_or(u64::MAX);
-                if start.saturating_add(width - 1) <= now.0 {
+                let all_due = slot.in_order && self.at(Token(slot.last)) <= now;
+                if all_due || start.saturating_add(width - 1) <= now.0 {
                     due += slot.len as usize;
                 } else {
                     let entries = self.entries(slot).map(|raw| self.at(Token(raw)) <= now);
@@ -242,7 +275,7 @@ impl Due {
     }
 
     /// The first tick of a slot.
-    fn start(&self, Place { level, slot }: Place) -> u64 {
+    fn first_tick(&self, Place { level, slot }: Place) -> u64 {
         let shift = DIGIT * level as u32;
         let above = shift + DIGIT;
         let high = self.elapsed.checked_shr(above).unwrap_or(0).checked_shl(above).unwrap_or(0);
@@ -254,7 +287,7 @@ impl Due {
         Some(Place { level, slot: self.occupied[level].trailing_zeros() as usize })
     }
 
-    #[inline]
+    #[inline(never)]
     fn link(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
         self.soonest = self.soonest.min(at);
@@ -276,7 +309,7 @@ impl Due {
         (node.prev, node.next) = (last, NIL);
     }
 
-    #[inline]
+    #[inline(never)]
     fn unlink(&mut self, raw: u32, at: Tick) {
         let place = self.place(at);
         let Node { prev, next, .. } = self.nodes[raw as usize];

@@ -134,22 +134,19 @@ pub struct Expiring<K, V> {
 /// Entries on their way out; those that were only remembered have no handle.
 pub type Leaving<K, V> = Removed<K, Option<V>>;
 
-/// When a transfer began, in milliseconds: 48 bits, in six bytes that an enum of pointers leaves free.
+/// When a transfer began, in milliseconds: 48 bits, aligned so that they fit beside the tag of an enum of pointers.
 #[derive(Debug, Clone, Copy)]
-struct Begin {
-    high: u16,
-    low: u32,
-}
+struct Begin([u16; 3]);
 
 impl Begin {
     fn at(now: Tick) -> Begin {
         let millis = now.0 / 1_000_000;
-        Begin { high: (millis >> 32) as u16, low: millis as u32 }
+        Begin([millis as u16, (millis >> 16) as u16, (millis >> 32) as u16])
     }
 
     /// Nanoseconds since, to the millisecond.
     fn age(self, now: Tick) -> u64 {
-        let begun = u64::from(self.high) << 32 | u64::from(self.low);
+        let begun = self.0.iter().rev().fold(0, |begun, &digit| begun << 16 | u64::from(digit));
         (now.0 / 1_000_000).saturating_sub(begun) * 1_000_000
     }
 }
@@ -242,6 +239,12 @@ impl<K, V> Expiring<K, V> {
         } else {
             Some(now)
         }
+    }
+
+    /// A tick before which no time that is asked about makes a difference: nothing is due by then.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.table.soonest()
     }
 
     /// Keys and handles of everything held, for the collector.
@@ -454,7 +457,7 @@ impl<K, V> Expiring<K, V> {
 
     /// live -> waiting.
     fn wait(&mut self, token: Token, at: Tick, now: Tick) {
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         self.live.unlink(&mut self.table.slab, token);
         let slot = &mut self.table.slab.get_mut(token).1;
         *slot = match std::mem::replace(slot, Slot::Gone(End::Expired)) {
@@ -481,10 +484,22 @@ impl<K, V> Expiring<K, V> {
         }
     }
 
-    /// Hands over the expired entry with the earliest deadline: waiting -> gone. The key is remembered as well as
-    /// given, so a second reference to it is asked for.
-    pub fn pop_expired(&mut self, now: Tick, dup: impl FnOnce(&K) -> K, leaving: &mut Leaving<K, V>) -> Option<(K, V)> {
+    /// Hands over at most `limit` expired entries in the order of their deadlines: waiting -> gone. Each key is remembered
+    /// as well as given, so a second reference to it is asked for.
+    pub fn pop_expired(
+        &mut self,
+        now: Tick,
+        limit: usize,
+        mut dup: impl FnMut(&K) -> K,
+        leaving: &mut Leaving<K, V>,
+    ) -> Vec<(K, V)> {
         self.polled = true;
+        let batch = std::iter::from_fn(|| self.pop_waiting(now, &mut dup)).take(limit).collect();
+        self.forget_surplus(leaving);
+        batch
+    }
+
+    fn pop_waiting(&mut self, now: Tick, dup: impl FnOnce(&K) -> K) -> Option<(K, V)> {
         if self.waiting.is_empty() {
             let (token, at) = self.table.pop_due(now)?;
             self.wait(token, at, now);
@@ -499,26 +514,40 @@ impl<K, V> Expiring<K, V> {
             }
             slot => {
                 let key = dup(key);
-                self.remember(token, leaving);
+                self.gone.push_last(&mut self.table.slab, token);
                 Some((key, slot.into_handle()?))
             }
         }
     }
 
     /// Enters a key in the memory of those that are gone, and forgets the oldest if there are too many.
-    #[inline]
+    #[inline(always)]
     fn remember(&mut self, token: Token, leaving: &mut Leaving<K, V>) {
         self.gone.push_last(&mut self.table.slab, token);
         if self.gone.len() > REMEMBERED {
-            if let Some(oldest) = self.gone.first() {
-                self.gone.unlink(&mut self.table.slab, oldest);
-                leaving.push(self.table.remove(oldest).0, None, Cause::Explicit);
-            }
+            self.forget_oldest(leaving);
+        }
+    }
+
+    #[inline(always)]
+    fn forget_oldest(&mut self, leaving: &mut Leaving<K, V>) {
+        if let Some(oldest) = self.gone.first() {
+            self.gone.unlink(&mut self.table.slab, oldest);
+            leaving.push(self.table.remove(oldest).0, None, Cause::Explicit);
+        }
+    }
+
+    /// Forgets the oldest of many that went at once.
+    fn forget_surplus(&mut self, leaving: &mut Leaving<K, V>) {
+        let surplus = self.gone.len().saturating_sub(REMEMBERED);
+        self.table.fetch(self.gone.iter(&self.table.slab).take(surplus));
+        for _ in 0..surplus {
+            self.forget_oldest(leaving);
         }
     }
 
     /// Ends a live transfer and gives its handle. None if there is no such transfer, counted if it had ended before.
-    #[inline]
+    #[inline(always)]
     pub fn end<E: Equality<K>>(
         &mut self,
         hash: u32,
@@ -540,9 +569,9 @@ impl<K, V> Expiring<K, V> {
     }
 
     /// live -> gone.
-    #[inline]
+    #[inline(always)]
     fn finish(&mut self, token: Token, end: End, leaving: &mut Leaving<K, V>) -> Option<V> {
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         if !self.claims.is_empty() {
             self.claims.remove(&token.0);
         }
@@ -626,7 +655,7 @@ impl<K, V> Expiring<K, V> {
         claim.holders += 1;
         let id = ClaimId(token, claim.id);
         self.next_claim += 1;
-        self.table.schedule(token, Tick::NEVER);
+        self.table.cancel(token);
         match &self.table.slab.get(token).1 {
             Slot::Live { handle, .. } => Ok(Some((handle, id))),
             _ => Ok(None),
@@ -698,6 +727,24 @@ impl<K, V> Expiring<K, V> {
         self.clear()
     }
 
+    // For whoever comes for what is due: the sweeper.
+
+    /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        self.table.alarm()
+    }
+
+    /// The next deadline, or some time before, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.table.rearm()
+    }
+
+    /// There is no sweeper any more that knows of a deadline.
+    pub fn disarm(&mut self) {
+        self.table.disarm();
+    }
+
     // Walks: iterations that outlive the lock. They go on whatever comes and goes.
 
     /// Starts a walk over the live entries in the order in which they began.
@@ -748,6 +795,18 @@ impl<K, V> Expiring<K, V> {
 pub struct Everything<K, V> {
     table: Table<K, Slot<V>>,
     orders: [Order; 3],
+}
+
+impl<K, V> Everything<K, V> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.orders.iter().map(Order::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl<K, V> Iterator for Everything<K, V> {

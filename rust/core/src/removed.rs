@@ -45,6 +45,17 @@ impl<K, V> Removed<K, V> {
         usize::from(self.first.is_some()) + self.rest.len()
     }
 
+    /// Gives every entry to `take`, in the order in which they left.
+    #[inline(always)]
+    pub fn for_each(self, mut take: impl FnMut(K, V, Cause)) {
+        if let Some((key, value, cause)) = self.first {
+            take(key, value, cause);
+        }
+        if !self.rest.is_empty() {
+            self.rest.into_iter().for_each(|(key, value, cause)| take(key, value, cause));
+        }
+    }
+
     #[inline(always)]
     pub(crate) fn push(&mut self, key: K, value: V, cause: Cause) {
         match self.first {

@@ -65,6 +65,17 @@ impl<T> Slab<T> {
         &mut self.nodes[raw as usize]
     }
 
+    /// The node behind a link; None behind the last one. NIL is past every node, so one comparison tells both.
+    #[inline(always)]
+    pub(crate) fn at(&self, raw: u32) -> Option<&Node<T>> {
+        self.nodes.get(raw as usize)
+    }
+
+    #[inline(always)]
+    fn at_mut(&mut self, raw: u32) -> Option<&mut Node<T>> {
+        self.nodes.get_mut(raw as usize)
+    }
+
     /// The item named by `token`.
     #[inline(always)]
     pub fn get(&self, token: Token) -> &T {
@@ -192,10 +203,9 @@ impl Order {
         let last = std::mem::replace(&mut self.last, raw);
         let node = slab.node_mut(raw);
         (node.prev, node.next) = (last, NIL);
-        if last == NIL {
-            self.first = raw;
-        } else {
-            slab.node_mut(last).next = raw;
+        match slab.at_mut(last) {
+            Some(node) => node.next = raw,
+            None => self.first = raw,
         }
         self.len += 1;
     }
@@ -205,10 +215,9 @@ impl Order {
         let first = std::mem::replace(&mut self.first, raw);
         let node = slab.node_mut(raw);
         (node.prev, node.next) = (NIL, first);
-        if first == NIL {
-            self.last = raw;
-        } else {
-            slab.node_mut(first).prev = raw;
+        match slab.at_mut(first) {
+            Some(node) => node.prev = raw,
+            None => self.last = raw,
         }
         self.len += 1;
     }
@@ -221,15 +230,13 @@ impl Order {
         if !self.walks.is_empty() {
             self.pass(raw, prev, next);
         }
-        if prev == NIL {
-            self.first = next;
-        } else {
-            slab.node_mut(prev).next = next;
+        match slab.at_mut(prev) {
+            Some(node) => node.next = next,
+            None => self.first = next,
         }
-        if next == NIL {
-            self.last = prev;
-        } else {
-            slab.node_mut(next).prev = prev;
+        match slab.at_mut(next) {
+            Some(node) => node.prev = prev,
+            None => self.last = prev,
         }
         self.len -= 1;
     }
@@ -261,10 +268,9 @@ impl Order {
             slab.node_mut(last).next = raw;
             // Not the last one, so something stands behind it.
             slab.node_mut(next).prev = prev;
-            if prev == NIL {
-                self.first = next;
-            } else {
-                slab.node_mut(prev).next = next;
+            match slab.at_mut(prev) {
+                Some(node) => node.next = next,
+                None => self.first = next,
             }
         }
     }
@@ -311,6 +317,11 @@ impl Order {
     /// Forgets a walk, finished or not.
     pub fn end_walk(&mut self, id: WalkId) {
         self.walks.retain(|walk| walk.id != id);
+    }
+
+    /// Whether there is nothing in it, and no walk that remembers something.
+    pub fn is_idle(&self) -> bool {
+        self.is_empty() && self.walks.is_empty()
     }
 
     /// Forgets all walks.

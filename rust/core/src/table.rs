@@ -78,7 +78,9 @@ impl<K, V> Table<K, V> {
     pub(crate) fn insert(&mut self, hash: u32, key: K, value: V, at: Tick) -> Token {
         let token = self.slab.insert(hash, (key, value));
         self.index.insert(&mut self.slab, token);
-        self.schedule(token, at);
+        if let Some(due) = &mut self.due {
+            due.start(token, at);
+        }
         token
     }
 
@@ -89,6 +91,14 @@ impl<K, V> Table<K, V> {
         }
     }
 
+    /// Takes an entry's deadline away, if it has one.
+    #[inline(always)]
+    pub(crate) fn cancel(&mut self, token: Token) {
+        if let Some(due) = &mut self.due {
+            due.cancel(token);
+        }
+    }
+
     /// Makes an entry unfindable; it must be taken out by [`forget`](Self::forget) later.
     pub(crate) fn hide(&mut self, token: Token) {
         self.index.remove(&mut self.slab, token);
@@ -96,16 +106,24 @@ impl<K, V> Table<K, V> {
 
     /// Takes a hidden entry out.
     pub(crate) fn forget(&mut self, token: Token) -> (K, V) {
-        self.schedule(token, Tick::NEVER);
+        self.cancel(token);
         self.slab.remove(token)
     }
 
     /// Takes an entry out. It must stand in no order any more.
     #[inline(always)]
     pub(crate) fn remove(&mut self, token: Token) -> (K, V) {
-        self.schedule(token, Tick::NEVER);
+        self.cancel(token);
         self.index.remove(&mut self.slab, token);
         self.slab.remove(token)
+    }
+
+    /// Brings what it takes to remove these entries into the cache, all at once, where the removals would wait for one
+    /// after the other.
+    pub(crate) fn fetch(&self, tokens: impl Iterator<Item = Token>) {
+        for Token(raw) in tokens {
+            std::hint::black_box(self.index.head(self.slab.node(raw).hash));
+        }
     }
 
     /// The entry whose deadline came first, if it has come, and that deadline; the entry stays, without it.
@@ -114,9 +132,29 @@ impl<K, V> Table<K, V> {
         self.due.as_mut()?.pop(now)
     }
 
+    #[inline(always)]
+    pub(crate) fn alarm(&mut self) -> Option<Tick> {
+        self.due.as_mut()?.alarm()
+    }
+
+    pub(crate) fn rearm(&mut self) -> Tick {
+        self.due.as_mut().map_or(Tick::NEVER, |due| due.rearm())
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(due) = &mut self.due {
+            due.disarm();
+        }
+    }
+
     #[inline]
     pub(crate) fn count_due(&self, now: Tick) -> usize {
         self.due.as_ref().map_or(0, |due| due.count_due(now))
+    }
+
+    #[inline]
+    pub(crate) fn soonest(&self) -> Tick {
+        self.due.as_ref().map_or(Tick::NEVER, |due| due.soonest())
     }
 
     pub(crate) fn next_due(&self) -> Option<Tick> {

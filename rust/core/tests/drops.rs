@@ -134,7 +134,7 @@ proptest! {
                         .expect("open");
                 }
                 6 => {
-                    let mut pair = lock(&map, |map| map.pop_expired(now, Rc::clone, &mut leaving));
+                    let mut pair = lock(&map, |map| map.pop_expired(now, 1, Rc::clone, &mut leaving).pop());
                     if let Some(number) = pair.as_ref().map(|(key, _)| key.0).filter(|_| amount % 2 == 0) {
                         ask(&map, number, |map, probe| {
                             map.keep(hash(number), probe, &mut pair, 3, now, &mut leaving)

@@ -432,7 +432,7 @@ impl Model {
     fn pop_expired(&mut self) {
         self.shape.polled = true;
         let mut leaving = Removed::new();
-        let popped = self.map.lock().pop_expired(Tick(self.now), Key::dup, &mut leaving);
+        let popped = self.map.lock().pop_expired(Tick(self.now), 1, Key::dup, &mut leaving).pop();
         assert_eq!(self.let_go(leaving), []);
         assert_eq!(popped.is_some(), !self.waiting.is_empty());
         if let Some((key, handle)) = popped {
@@ -603,7 +603,7 @@ proptest! {
                     map.ask(&wanted, |map, probe| map.end(hash(key), probe, End::Failed, tick, &mut leaving))
                         .expect("not refused"),
                 ),
-                3 => left.extend(map.lock().pop_expired(tick, Key::dup, &mut leaving).map(|(_, handle)| handle)),
+                3 => left.extend(map.lock().pop_expired(tick, 1, Key::dup, &mut leaving).into_iter().map(|(_, handle)| handle)),
                 4 => left.extend(map.lock().end_last(tick, Key::dup, &mut leaving).map(|(_, handle)| handle)),
                 _ => {
                     let claim = map.ask(&wanted, |map, probe| {
@@ -655,6 +655,23 @@ fn forgets_the_oldest_of_many_keys() {
     assert_eq!(map.lock().entries().count(), (many as usize).min(REMEMBERED));
 }
 
+/// What a batch hands over is remembered like what goes alone: the oldest keys are forgotten, and given back.
+#[test]
+fn a_batch_forgets_the_oldest_keys() {
+    let (bound, extra) = if cfg!(miri) { (50, 0) } else { (REMEMBERED as u32, 300) };
+    let map = Shared::new(Expiring::new());
+    map.lock().configure(None, None, OnFull::Raise, true);
+    for number in 0..bound + extra {
+        assert_eq!(begin(&map, number, 1, 0), Ok(Begun::Live));
+    }
+    let mut leaving = Removed::new();
+    let batch = map.lock().pop_expired(Tick(1), usize::MAX, Key::dup, &mut leaving);
+    map.lock().validate();
+    assert!(batch.iter().map(|(_, handle)| *handle).eq(0..u64::from(bound + extra)));
+    assert!(leaving.into_iter().map(|(key, handle, _)| (key.number() / 2, handle)).eq((0..extra).map(|n| (n, None))));
+    assert_eq!(map.lock().entries().count(), bound as usize);
+}
+
 /// However many are due when one of them begins anew, what waits stays in the order of deadlines.
 #[test]
 fn a_key_that_begins_anew_keeps_the_order() {
@@ -667,7 +684,7 @@ fn a_key_that_begins_anew_keeps_the_order() {
     map.lock().validate();
     assert_eq!(map.lock().len(Tick(500)), 1);
     assert_eq!(map.lock().waiting(Tick(500)), 100);
-    let popped = std::iter::from_fn(|| map.lock().pop_expired(Tick(500), Key::dup, &mut Removed::new()));
+    let popped = std::iter::from_fn(|| map.lock().pop_expired(Tick(500), 1, Key::dup, &mut Removed::new()).pop());
     let popped: Vec<_> = popped.map(|(_, handle)| handle).collect();
     assert_eq!(popped, (0..100).collect::<Vec<_>>());
     assert_eq!(map.lock().len(Tick(500)), 1);

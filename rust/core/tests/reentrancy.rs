@@ -205,7 +205,7 @@ impl World {
                 self.ask(map, number, |map, probe| map.early(hash(number), probe, &mut early, &mut leaving))
             }
             12 => {
-                let popped = map.lock().pop_expired(now, Rc::clone, &mut leaving);
+                let popped = map.lock().pop_expired(now, 1, Rc::clone, &mut leaving).pop();
                 drop(popped);
                 Ok(())
             }
