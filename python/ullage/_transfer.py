@@ -47,6 +47,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     __hash__ = None  # type: ignore[assignment]
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_expire", "timer")
+    _numbers = 0
 
     def __init__(
         self,
