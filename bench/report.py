@@ -22,6 +22,7 @@ import calls
 import growth
 import history
 import instructions
+import latency
 import maps
 import memory
 import samples
@@ -69,6 +70,7 @@ NOTES = {
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
     "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
+    "latency": "Wall clock of single operations, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
     "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
     "samples": "`watch_growth` looks at every object; beside it, a full collection, which the program has anyway.",
@@ -93,6 +95,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "calls": lambda: raced(calls),
     "memory": memory.tables,
     "growth": growth.tables,
+    "latency": latency.tables,
     "watching": watching.tables,
     "samples": samples.tables,
     "instructions": instructions.tables,

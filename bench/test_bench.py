@@ -13,6 +13,7 @@ import calls
 import growth
 import history
 import instructions
+import latency
 import maps
 import memory
 import pytest
@@ -33,6 +34,7 @@ TABLES = [
     pytest.param(watching.tables, id="watching"),
     pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
+    pytest.param(lambda: list(latency.tables()), id="latency"),
 ]
 
 
