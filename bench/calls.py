@@ -8,7 +8,7 @@ from functools import partial
 
 from maps import made
 from rounds import PACE, Entrant, Race, Target, Wheel, loop
-from subjects import MEMOS, TRUTHS, TYPED_MEMOS, Subject, present
+from subjects import MEMOS, ONCE, TRUTHS, TYPED_MEMOS, Subject, present
 
 
 def filled(subject: Subject, operation: str, n: int, kind: str, twins: bool = False) -> Entrant:
@@ -34,9 +34,15 @@ def evictions(n: int, kind: str) -> list[Entrant]:
 
 
 def races() -> list[tuple[str, Callable[[], Race]]]:
-    def race(title: str, runners: Callable[[], list[Entrant]], limit: float | None, note: str = "") -> None:
-        targets = () if limit is None else (Target(limit, "functools.lru_cache"),)
-        listed.append((title, lambda: Race(title, runners(), "functools.lru_cache", targets, note)))
+    def race(
+        title: str,
+        runners: Callable[[], list[Entrant]],
+        limit: float | None,
+        note: str = "",
+        base: str = "functools.lru_cache",
+    ) -> None:
+        targets = () if limit is None else (Target(limit, base),)
+        listed.append((title, lambda: Race(title, runners(), base, targets, note)))
 
     listed: list[tuple[str, Callable[[], Race]]] = []
     n, *_ = PACE.sizes(1_000)
@@ -54,4 +60,8 @@ def races() -> list[tuple[str, Callable[[], Race]]]:
     for kind in ("str", "int"):
         note = "The function is `operator.truth`, so that what is measured is the memo."
         race(f"Call that misses and evicts, {n:,} of {kind}", partial(evictions, n, kind), 0.9, note)
+    for arguments, family in ONCE.items():
+        title = f"Call that hits and is computed once at a time, {arguments}"
+        limit = None if "any" in arguments else 2.0
+        race(title, partial(hits, "call", n, family=family), limit, base="ullage.lru_cache")
     return listed

@@ -30,7 +30,7 @@ INLINE = Subject(
 SUBJECTS = {s.name: s for s in [*MAPS[:2], INLINE, *MAPS[2:]] if "put" in s.spelling}
 EXPIRING = {
     "ullage": lambda n, ttl: __import__("ullage").LRUCache(n, ttl=ttl),
-    "ullage.TransferMap": lambda n, ttl: __import__("ullage").TransferMap(ttl),
+    "ullage.TransferMap": lambda n, ttl: __import__("ullage").TransferMap(ttl, on_expire=lambda batch: None),
     "cachetools.TTLCache": lambda n, ttl: __import__("cachetools").TTLCache(n, ttl),
     "cachebox.TTLCache": lambda n, ttl: __import__("cachebox").TTLCache(n, ttl),
     "expiringdict": lambda n, ttl: __import__("expiringdict").ExpiringDict(n, ttl),

@@ -24,7 +24,9 @@ import history
 import instructions
 import maps
 import memory
+import samples
 import transfers
+import watching
 from rounds import PACE
 from subjects import versions
 from table import Table, missed
@@ -65,9 +67,11 @@ NOTES = {
     "maps": "`LRUCache`: hits, misses by `get`, overwriting, and new keys that evict.",
     "history": "`HistoryRing`. A bounded `list` is written by hand: `append`, then `del c[0]`, or a cut now and then.",
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
-    "calls": "`lru_cache` beside functools' own and what else makes a function remember its results.",
+    "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
+    "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
+    "samples": "`watch_growth` looks at every object; beside it, a full collection, which the program has anyway.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -89,6 +93,8 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "calls": lambda: raced(calls),
     "memory": memory.tables,
     "growth": growth.tables,
+    "watching": watching.tables,
+    "samples": samples.tables,
     "instructions": instructions.tables,
 }
 

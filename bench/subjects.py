@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from itertools import islice
 from operator import truth
+from threading import Condition
 from typing import Any
 
 HOUR = 3600.0  # A lifetime that no benchmark outlasts.
@@ -204,6 +205,40 @@ def memos(function: Callable[..., Any], typed: bool = False) -> list[Subject]:
 MEMOS, TYPED_MEMOS, TRUTHS = memos(answer), memos(answer, typed=True), memos(truth)
 UNBOUNDED = {operation: call for operation, call in MEMOS[0].spelling.items() if operation != "evict"}
 MEMOS.append(Subject("functools.cache", "functools", lambda m, n: m.cache(answer), UNBOUNDED, remark="no bound"))
+
+
+def flights(function: Callable[..., Any], **calls: str) -> list[Subject]:
+    """What computes each result of a function once, however many ask for it; `c` is the function that does."""
+    return [
+        Subject("ullage.cached", "ullage", lambda m, n: m.cached(n)(function), calls, "ours"),
+        Subject("ullage.lru_cache", "ullage", lambda m, n: m.lru_cache(n)(function), calls, "floor", "computes twice"),
+        Subject("functools", "functools", lambda m, n: m.lru_cache(n)(function), calls, "floor", "computes twice"),
+        Subject(
+            "cachetools.cached",
+            "cachetools",
+            lambda m, n: m.cached(m.LRUCache(n), condition=Condition())(function),
+            calls,
+            remark="with condition=",
+        ),
+        Subject("cachebox.cached", "cachebox", lambda m, n: m.cached(m.LRUCache(n))(function), calls),
+        Subject(
+            "moka_py.cached",
+            "moka_py",
+            lambda m, n: m.cached(n, policy="lru", wait_concurrent=True)(function),
+            calls,
+            remark="with wait_concurrent=",
+        ),
+    ]
+
+
+ONCE = {
+    "one argument": flights(lambda a: 1, call="c(k)"),
+    "two arguments": flights(lambda a, b: 1, call="c(k, 1)"),
+    "three arguments": flights(lambda a, b, c: 1, call="c(k, 1, 2)"),
+    "one argument by name": flights(lambda a: 1, call="c(a=k)"),
+    "no arguments": flights(lambda: 1, call="c()"),
+    "one argument, any number accepted": flights(lambda *a: 1, call="c(k)"),
+}
 
 
 @cache

@@ -16,7 +16,9 @@ import instructions
 import maps
 import memory
 import pytest
+import samples
 import transfers
+import watching
 from rounds import PACE, Race
 from table import Table
 
@@ -28,6 +30,8 @@ TABLES = [
     pytest.param(transfers.burst, id="burst"),
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
+    pytest.param(watching.tables, id="watching"),
+    pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
 ]
 

@@ -221,14 +221,7 @@ pub(crate) fn free(budget: usize) -> usize {
     if BUSY.replace(true) {
         return 0;
     }
-    // An exception may be on its way, as where a container ends; a finalizer must neither see it nor lose it.
-    // SAFETY: attached; the three go back where they came from, by `Pause`.
-    let _pause = unsafe {
-        let mut pause = Pause([null_mut(); 3]);
-        let [kind, value, traceback] = &mut pause.0;
-        ffi::PyErr_Fetch(kind, value, traceback);
-        pause
-    };
+    let _pause = Pause::new();
     let mut left = budget;
     while left > 0 {
         let Some(mut lot) = next() else { break };
@@ -247,14 +240,41 @@ pub(crate) fn free(budget: usize) -> usize {
     budget - left
 }
 
-/// An exception put aside, and the mark that this thread frees a slice.
+/// The mark that this thread frees a slice, and an exception put aside meanwhile: one may be on its way, as where a
+/// container ends, and a finalizer must neither see it nor lose it.
+#[cfg(Py_3_12)]
+struct Pause(*mut PyObject);
+#[cfg(not(Py_3_12))]
 struct Pause([*mut PyObject; 3]);
+
+impl Pause {
+    fn new() -> Pause {
+        // SAFETY: attached.
+        #[cfg(Py_3_12)]
+        return Pause(unsafe { ffi::PyErr_GetRaisedException() });
+        #[cfg(not(Py_3_12))]
+        {
+            let [mut kind, mut value, mut traceback] = [null_mut(); 3];
+            // SAFETY: attached.
+            unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
+            Pause([kind, value, traceback])
+        }
+    }
+}
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        let [kind, value, traceback] = self.0;
-        // SAFETY: attached; what `PyErr_Fetch` gave.
-        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        // SAFETY: attached; what was fetched, or nothing, which leaves no exception set.
+        #[cfg(Py_3_12)]
+        unsafe {
+            ffi::PyErr_SetRaisedException(self.0)
+        };
+        #[cfg(not(Py_3_12))]
+        {
+            let [kind, value, traceback] = self.0;
+            // SAFETY: as above.
+            unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        }
         BUSY.set(false);
     }
 }
