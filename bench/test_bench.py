@@ -15,6 +15,7 @@ import instructions
 import maps
 import memory
 import pytest
+import sizing
 import samples
 import transfers
 import watching
@@ -29,6 +30,7 @@ TABLES = [
     pytest.param(transfers.burst, id="burst"),
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
+    pytest.param(sizing.tables, id="sizing"),
     pytest.param(watching.tables, id="watching"),
     pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
