@@ -15,8 +15,8 @@ import instructions
 import maps
 import memory
 import pytest
-import sizing
 import samples
+import sizing
 import transfers
 import watching
 from rounds import PACE, Race
