@@ -18,6 +18,7 @@ import maps
 import memory
 import pytest
 import samples
+import sizing
 import transfers
 import watching
 from rounds import PACE, Race
@@ -31,6 +32,7 @@ TABLES = [
     pytest.param(transfers.burst, id="burst"),
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
+    pytest.param(sizing.tables, id="sizing"),
     pytest.param(watching.tables, id="watching"),
     pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
