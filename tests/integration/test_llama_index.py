@@ -241,6 +241,31 @@ def test_clear_frees_what_a_failed_run_holds(installed: None, no_collector: None
     run(main)
 
 
+def test_clear_does_not_disturb_who_waited_for_a_failed_run(installed: None) -> None:
+    async def main() -> None:
+        workflow = Carrier(timeout=None)
+        workflow.fails = True
+        handler = workflow.run()
+        caught, go_on = asyncio.Event(), asyncio.Event()
+
+        async def caller() -> str:
+            with suppress(ValueError):
+                await handler
+            caught.set()
+            await go_on.wait()
+            return "went on"
+
+        task = asyncio.create_task(caller())
+        await caught.wait()
+        llama_index.clear(handler)
+        go_on.set()
+        assert await task == "went on"
+        with pytest.raises(ValueError, match="as told"):
+            await handler
+
+    run(main)
+
+
 def test_clear_changes_neither_state_nor_result(installed: None) -> None:
     async def main() -> None:
         workflow = Carrier(timeout=None)

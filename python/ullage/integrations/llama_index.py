@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import traceback
 import warnings
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -68,15 +67,16 @@ def uninstall() -> None:
 def clear(run: Any) -> None:
     """Frees the payloads of the events of a run, of which a handler or a context is given.
 
-    Its log is folded, events that nobody has read are dropped, and of an exception only the lines stay. The result and
-    the state stay: `to_dict` and a second run give what they gave before. `await ctx.store.clear()` is for the values.
+    Its log is folded, events that nobody has read are dropped, and an exception loses its traceback. The result and the
+    state stay: `to_dict` and a second run give what they gave before. `await ctx.store.clear()` is for the values.
     """
     ctx = getattr(run, "ctx", run)
     future = _clear_context(ctx, run) if hasattr(ctx, "_broker_log") else _clear_run(run)
     finished = isinstance(future, asyncio.Future) and future.done() and not future.cancelled()
     error = future.exception() if finished else None
-    while error is not None:
-        traceback.clear_frames(error.__traceback__)
+    # Not the frames in it: to clear that of a coroutine which caught the exception, and waits now, would close it.
+    while error is not None and error.__traceback__ is not None:
+        error.__traceback__ = None
         error = error.__cause__ or error.__context__
 
 
