@@ -795,7 +795,7 @@ def test_an_interface_that_has_moved_is_named_and_nothing_is_changed(
 def test_bounds_are_checked_before_anything_is_changed(bound: Any) -> None:
     before = everything()
     for name in ("ticks", "events"):
-        with pytest.raises((TypeError, ValueError), match="maxlen must be"):
+        with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
             llama_index.install(**{name: bound})
     assert everything() == before
 

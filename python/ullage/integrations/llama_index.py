@@ -23,7 +23,7 @@ from functools import partial, wraps
 from importlib import import_module, metadata
 from typing import Any
 
-from ullage import HistoryRing, LRUCache, TransferMap
+from ullage import HistoryRing, LRUCache, TransferMap, _sizes
 
 _KINDS = (HistoryRing, LRUCache, TransferMap)
 _MAPS = (LRUCache, TransferMap)
@@ -43,8 +43,7 @@ def install(*, ticks: int | None = 64, events: int | None = 1024) -> None:
 
     None is no bound. RuntimeError, and nothing is changed, if the package is not one that is known here.
     """
-    for bound in (ticks, events):
-        HistoryRing(bound)
+    ticks, events = _sizes.count(ticks, "ticks"), _sizes.count(events, "events")
     _put_back()
     try:
         if _package() == "llama-index-workflows":
@@ -69,6 +68,7 @@ def clear(run: Any) -> None:
 
     Its log is folded, events that nobody has read are dropped, and an exception loses its traceback. The result and the
     state stay: `to_dict` and a second run give what they gave before. `await ctx.store.clear()` is for the values.
+    (Before 0.13 the events that a finished run has not worked on go too.)
     """
     ctx = getattr(run, "ctx", run)
     future = _clear_context(ctx, run) if hasattr(ctx, "_broker_log") else _clear_run(run)
