@@ -241,6 +241,31 @@ def test_clear_frees_what_a_failed_run_holds(installed: None, no_collector: None
     run(main)
 
 
+def test_clear_does_not_disturb_who_waited_for_a_failed_run(installed: None) -> None:
+    async def main() -> None:
+        workflow = Carrier(timeout=None)
+        workflow.fails = True
+        handler = workflow.run()
+        caught, go_on = asyncio.Event(), asyncio.Event()
+
+        async def caller() -> str:
+            with suppress(ValueError):
+                await handler
+            caught.set()
+            await go_on.wait()
+            return "went on"
+
+        task = asyncio.create_task(caller())
+        await caught.wait()
+        llama_index.clear(handler)
+        go_on.set()
+        assert await task == "went on"
+        with pytest.raises(ValueError, match="as told"):
+            await handler
+
+    run(main)
+
+
 def test_clear_changes_neither_state_nor_result(installed: None) -> None:
     async def main() -> None:
         workflow = Carrier(timeout=None)
@@ -770,7 +795,7 @@ def test_an_interface_that_has_moved_is_named_and_nothing_is_changed(
 def test_bounds_are_checked_before_anything_is_changed(bound: Any) -> None:
     before = everything()
     for name in ("ticks", "events"):
-        with pytest.raises((TypeError, ValueError), match="maxlen must be"):
+        with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
             llama_index.install(**{name: bound})
     assert everything() == before
 

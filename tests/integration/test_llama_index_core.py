@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
@@ -149,7 +150,12 @@ def test_stock_keeps_them_for_as_long_as_the_workflow_lives() -> None:
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_clear_frees_what_a_kept_run_holds(installed: None, no_collector: None, fails: bool) -> None:
+def test_clear_frees_what_a_kept_run_holds(
+    installed: None, no_collector: None, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    # A log that pytest keeps would keep tracebacks.
+    caplog.set_level(logging.CRITICAL + 1, "asyncio")
+
     async def main() -> None:
         workflow = Carrier(timeout=None)
         workflow.fails = fails
