@@ -26,6 +26,8 @@ use std::sync::{Arc, LazyLock};
 const SLICE: usize = 64;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
+/// The same for what left together. Room for all is taken at once, so that nobody waits for it to grow.
+const MOST_LOTS: usize = 16 << 10;
 /// References, and nanoseconds, for which a call that lets go of much (`clear`, `close`, the end of a container) frees
 /// some of it itself.
 const HANDFUL: usize = 4096;
@@ -160,7 +162,8 @@ pub(crate) fn is_any() -> bool {
 
 /// No more than this is retired at once, one value aside.
 pub(crate) fn is_full() -> bool {
-    PILE.lock().references > MOST
+    let pile = PILE.lock();
+    pile.references > MOST || pile.lots.len() >= MOST_LOTS
 }
 
 /// References that were ever freed in slices.
@@ -184,6 +187,9 @@ fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize
     let lot = Lot { stack: vec![retired], account: account.clone(), objects, references };
     let mut pile = PILE.lock();
     pile.references += references;
+    if pile.lots.capacity() == 0 {
+        let _ = pile.lots.try_reserve_exact(MOST_LOTS + 64);
+    }
     pile.lots.push_back(lot);
     WAITING.store(pile.lots.len(), Relaxed);
 }
@@ -330,10 +336,10 @@ pub(crate) fn reclaim(budget: Option<usize>) -> usize {
     free(budget.unwrap_or(usize::MAX))
 }
 
-/// Frees everything that containers have retired, and what that retires.
+/// Frees everything that containers have retired, and what that retires. Returns how many references that were.
 #[pyfunction]
-pub(crate) fn flush() {
-    while free(usize::MAX) > 0 {}
+pub(crate) fn flush() -> usize {
+    std::iter::from_fn(|| Some(free(usize::MAX)).filter(|&freed| freed > 0)).sum()
 }
 
 impl Retired {
