@@ -28,9 +28,9 @@ const SLICE: usize = 64;
 const MOST: usize = 2 << 20;
 /// The same for what left together. Room for all is taken at once, so that nobody waits for it to grow.
 const MOST_LOTS: usize = 16 << 10;
-/// References, and nanoseconds, for which a call that lets go of much (`clear`, `close`, the end of a container) frees
-/// some of it itself.
-const HANDFUL: usize = 4096;
+/// References that a call that lets go of much (`clear`, `close`, the end of a container) frees itself, at least; and
+/// nanoseconds for which it does.
+const HANDFUL: usize = 6000;
 const SPELL: u64 = 300_000;
 /// A container on which no more references hang, so many levels deep, is freed as one.
 const FEW: usize = 32;
@@ -142,8 +142,9 @@ where
         free(usize::MAX);
         return;
     }
+    let begin = monotonic().0;
     free(HANDFUL);
-    free_for(SPELL);
+    free_for(SPELL.saturating_sub(monotonic().0 - begin));
     while is_full() && free(SLICE) > 0 {}
 }
 
