@@ -21,10 +21,10 @@ from typing import Any
 
 from maps import made
 from rounds import PACE, loop
-from subjects import FLIGHTS, HISTORIES, MAPS, present
+from subjects import FLIGHTS, HISTORIES, MAPS, MEMOS, present
 from table import Table
 
-FAMILIES = {"maps": MAPS, "lifetimes": FLIGHTS, "histories": HISTORIES}
+FAMILIES = {"maps": MAPS, "lifetimes": FLIGHTS, "histories": HISTORIES, "calls": MEMOS}
 FILL = {"maps": ("put", "evict"), "lifetimes": ("begin",), "histories": ("fill",)}
 OPS = 2_000
 
@@ -37,6 +37,13 @@ def columns() -> dict[str, list[Column]]:
     return {
         "maps": maps + [(f"evict, {n:,}", "evict", n) for n in (small, large)],
         "lifetimes": [(f"begin and complete, {n:,}", "pair", n) for n in (small, large)],
+        "calls": [
+            ("one argument", "one", small),
+            ("two", "two", small),
+            ("by name", "name", small),
+            ("none", "none", small),
+            ("evict", "evict", small),
+        ],
         "histories": [("append when full", "append", small), ("[-10:]", "tail", small), ("[i]", "index", small)],
     }
 
@@ -55,13 +62,13 @@ def items(operation: str, n: int, keys: list[Any]) -> tuple[str, list[Any]]:
 
 def child(family: str, name: str, plan: list[Column]) -> None:
     subject = next(s for s in FAMILIES[family] if s.name == name)
-    fill = next(subject.spelling[word] for word in FILL[family] if word in subject.spelling)
+    fill = next((subject.spelling[word] for word in FILL.get(family, ()) if word in subject.spelling), None)
     gc.disable()
     for _, operation, n in plan:
         names = subject.names(subject.new(n), n)
         keys = made("str", 0, n + OPS + 64)
         each, work = items(operation, n, keys)
-        loop(fill, "k", names)(keys[:n], *names.values())
+        loop(fill or subject.spelling[operation], "k", names)(keys[:n], *names.values())
         run = loop(subject.spelling[operation], each, names)
         for part in (work[:64], [], work[64:]):
             run(part, *names.values())

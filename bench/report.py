@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import calls
 import growth
 import history
 import instructions
@@ -64,6 +65,7 @@ NOTES = {
     "maps": "`LRUCache`: hits, misses by `get`, overwriting, and new keys that evict.",
     "history": "`HistoryRing`. A bounded `list` is written by hand: `append`, then `del c[0]`, or a cut now and then.",
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
+    "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
     "instructions": "Counted by valgrind's callgrind.",
@@ -84,6 +86,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "maps": lambda: raced(maps),
     "history": lambda: raced(history),
     "transfers": transfer_tables,
+    "calls": lambda: raced(calls),
     "memory": memory.tables,
     "growth": growth.tables,
     "instructions": instructions.tables,

@@ -15,6 +15,7 @@ from functools import cache
 from importlib import import_module
 from itertools import islice
 from operator import truth
+from threading import Condition
 from typing import Any
 
 HOUR = 3600.0  # A lifetime that no benchmark outlasts.
@@ -168,6 +169,76 @@ HISTORIES = [
         "ours",
     ),
 ]
+
+
+def answer(*arguments: Any, **names: Any) -> int:
+    return 1
+
+
+def memos(function: Callable[..., Any], typed: bool = False) -> list[Subject]:
+    """What remembers the results of a function; `c` is the function that does."""
+    calls = {"one": "c(k)", "two": "c(k, 1)", "three": "c(k, 1, 2)", "none": "c()", "evict": "c(k)"}
+    calls |= {"name": "c(a=k)", "both": "c(k, a=1)"}
+    return [
+        Subject("ullage.lru_cache", "ullage", lambda m, n: m.lru_cache(n, typed)(function), calls, "ours"),
+        Subject("functools.lru_cache", "functools", lambda m, n: m.lru_cache(n, typed)(function), calls),
+        Subject(
+            "cachetools.cached",
+            "cachetools",
+            lambda m, n: m.cached(m.LRUCache(n), key=m.keys.typedkey if typed else m.keys.hashkey)(function),
+            calls,
+            remark="no lock",
+        ),
+        Subject(
+            "cachebox.cached",
+            "cachebox",
+            lambda m, n: m.cached(
+                m.LRUCache(n), m.make_typed_key if typed else m.make_key, postprocess=None, lock=None
+            )(function),
+            calls,
+            remark="without its own lock",
+        ),
+        Subject("moka_py.cached", "moka_py", lambda m, n: m.cached(n, typed, policy="lru")(function), calls),
+    ]
+
+
+MEMOS, TYPED_MEMOS, TRUTHS = memos(answer), memos(answer, typed=True), memos(truth)
+UNBOUNDED = {operation: call for operation, call in MEMOS[0].spelling.items() if operation != "evict"}
+MEMOS.append(Subject("functools.cache", "functools", lambda m, n: m.cache(answer), UNBOUNDED, remark="no bound"))
+
+
+def flights(function: Callable[..., Any], **calls: str) -> list[Subject]:
+    """What computes each result of a function once, however many ask for it; `c` is the function that does."""
+    return [
+        Subject("ullage.cached", "ullage", lambda m, n: m.cached(n)(function), calls, "ours"),
+        Subject("ullage.lru_cache", "ullage", lambda m, n: m.lru_cache(n)(function), calls, "floor", "computes twice"),
+        Subject("functools", "functools", lambda m, n: m.lru_cache(n)(function), calls, "floor", "computes twice"),
+        Subject(
+            "cachetools.cached",
+            "cachetools",
+            lambda m, n: m.cached(m.LRUCache(n), condition=Condition())(function),
+            calls,
+            remark="with condition=",
+        ),
+        Subject("cachebox.cached", "cachebox", lambda m, n: m.cached(m.LRUCache(n))(function), calls),
+        Subject(
+            "moka_py.cached",
+            "moka_py",
+            lambda m, n: m.cached(n, policy="lru", wait_concurrent=True)(function),
+            calls,
+            remark="with wait_concurrent=",
+        ),
+    ]
+
+
+ONCE = {
+    "one argument": flights(lambda a: 1, call="c(k)"),
+    "two arguments": flights(lambda a, b: 1, call="c(k, 1)"),
+    "three arguments": flights(lambda a, b, c: 1, call="c(k, 1, 2)"),
+    "one argument by name": flights(lambda a: 1, call="c(a=k)"),
+    "no arguments": flights(lambda: 1, call="c()"),
+    "one argument, any number accepted": flights(lambda *a: 1, call="c(k)"),
+}
 
 
 @cache

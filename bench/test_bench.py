@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import calls
 import growth
 import history
 import instructions
@@ -21,7 +22,7 @@ from table import Table
 
 pytest.importorskip("ullage")
 
-RACES = [pytest.param(make, id=title) for module in (maps, history, transfers) for title, make in module.races()]
+RACES = [pytest.param(make, id=title) for module in (maps, history, transfers, calls) for title, make in module.races()]
 
 TABLES = [
     pytest.param(transfers.burst, id="burst"),

@@ -11,7 +11,7 @@ import ullage
 ROOT = Path(__file__).parents[1]
 TYPING = Path("tests", "typing")
 # A checker takes the stub where there is one; these hold code as well.
-STUBBED = [f"_{name}.py" for name in ("lru", "history", "transfer", "views")]
+STUBBED = [f"_{name}.py" for name in ("cached", "lru", "history", "transfer", "views", "memo")]
 
 
 def check(*command: str) -> None:

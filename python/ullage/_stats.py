@@ -1,5 +1,6 @@
 """Snapshots of what containers have done."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
 
@@ -95,3 +96,31 @@ class TransferStats(_Stats):
     high_water: int = field(metadata=LEVEL)
     oldest_age: float | None = field(metadata=LEVEL)
     max_lag: float = field(metadata=LEVEL)
+
+
+@dataclass(frozen=True)
+class InstanceStats(_Stats):
+    """What an `InstanceCache` has done, and how it is. Costs by currency; `retired` counts what waits for its close."""
+
+    loads: int
+    load_errors: int
+    hits: int
+    waits: int
+    evictions: int
+    expirations: int
+    closes: int
+    close_errors: int
+    entries: int = field(metadata=LEVEL)
+    leased: int = field(metadata=LEVEL)
+    leases: int = field(metadata=LEVEL)
+    pinned: int = field(metadata=LEVEL)
+    retired: int = field(metadata=LEVEL)
+    cost: Mapping[str, int] = field(metadata=LEVEL)
+    peak: Mapping[str, int] = field(metadata=LEVEL)
+    budget: Mapping[str, int] = field(metadata=LEVEL)
+    maxsize: int | None = field(metadata=LEVEL)
+
+    @classmethod
+    def counted(cls) -> list[str]:
+        """The names of the counts."""
+        return [each.name for each in fields(cls) if each.metadata.get("counts", True)]

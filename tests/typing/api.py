@@ -9,7 +9,20 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from typing_extensions import assert_type
-from ullage import Cause, Full, HistoryRing, LRUCache, TransferMap, deep_sizeof
+from ullage import (
+    Cause,
+    Full,
+    HistoryRing,
+    InstanceCache,
+    LRUCache,
+    TransferMap,
+    cache,
+    cached,
+    cachedmethod,
+    deep_sizeof,
+    lru_cache,
+    secret_key,
+)
 from ullage.testing import ManualClock
 
 clock = ManualClock(5)
@@ -336,3 +349,152 @@ m.update({"k": b""})
 m.maxsize = "5 MiB"  # type: ignore[assignment]
 m.stats().begun = 0  # type: ignore[misc]
 a_mapping = m
+
+# lru_cache, cache
+
+
+@lru_cache
+def bare(path: str, *, size: int = 3) -> bytes:
+    return b""
+
+
+@lru_cache(maxsize=None, typed=True)
+def called(n: int) -> float:
+    return n
+
+
+@cache
+def unbounded(n: int) -> float:
+    return n
+
+
+class Page:
+    @lru_cache(maxsize=16)
+    def line(self, n: int) -> str:
+        return str(n)
+
+    @staticmethod
+    @lru_cache
+    def parsed(text: str) -> list[str]:
+        return text.split()
+
+
+assert_type(bare("a", size=4), bytes)
+assert_type(called(1), float)
+assert_type(unbounded(1), float)
+assert_type(lru_cache(max)(1, 2), int)
+assert_type(Page().line(1), str)
+assert_type(Page.line(Page(), 1), str)
+assert_type(Page.parsed("a"), list[str])
+assert_type(bare.cache_info().hits, int)
+assert_type(Page().line.cache_info().maxsize, int | None)
+assert_type(bare.cache_parameters()["typed"], bool)
+assert_type(bare.__wrapped__("a"), bytes)
+bare.cache_clear()
+Page.line.cache_clear()
+bare(1)  # type: ignore[arg-type]
+bare("a", 4)  # type: ignore[call-arg]
+bare("a", colour=4)  # type: ignore[call-arg]
+unbounded("a")  # type: ignore[arg-type]
+Page().line("a")  # type: ignore[arg-type]
+lru_cache("a")  # type: ignore[call-overload]
+
+# cached, cachedmethod
+
+
+@cached
+def plain(x: int, y: str = "") -> bytes:
+    return b""
+
+
+@cached(100, ttl=60, typed=True, condition=lambda found: found is not None, weigher=lambda key, value: 1, timer=clock)
+async def fetch(url: str) -> bytes:
+    return b""
+
+
+def of_item(shop: object, item: str) -> str:
+    return item
+
+
+class Shop:
+    @cachedmethod
+    def price(self, item: str, *, tax: float = 0.2) -> float:
+        return tax
+
+    @cachedmethod(maxsize=None, key=of_item, on_evict=on_evict)
+    async def stock(self, item: str) -> int:
+        return 1
+
+    @cached(maxsize=10)
+    def name(self, lang: str) -> str:
+        return lang
+
+    @cachedmethod(cache=lambda self: {})
+    def owned(self) -> int:
+        return 1
+
+
+async def cached_functions_keep_their_types(shop: Shop) -> None:
+    assert_type(plain(1, "a"), bytes)
+    assert_type(plain(x=1), bytes)
+    assert_type(await fetch("a"), bytes)
+    assert_type(shop.price("a", tax=1), float)
+    assert_type(Shop.price(shop, "a"), float)
+    assert_type(await shop.stock("a"), int)
+    assert_type(shop.name("en"), str)
+    assert_type(plain.cache_contains(1), bool)
+    assert_type(plain.cache_invalidate(1, y="b"), bool)
+    assert_type(shop.price.cache_invalidate("a"), bool)
+    assert_type(plain.cache_info().hits, int)
+    assert_type(fetch.cache_stats().hit_rate, float)
+    shop.price.cache_clear()
+    Shop.price.cache_clear(shop)
+    plain.cache_clear()
+    plain.cache[plain.cache_key(1)] = b""
+    plain("a")  # type: ignore[arg-type]
+    plain.cache_contains("a")  # type: ignore[arg-type]
+    await fetch(1)  # type: ignore[arg-type]
+    shop.price(1)  # type: ignore[arg-type]
+    shop.name(1)  # type: ignore[arg-type]
+
+
+cached("100")  # type: ignore[call-overload]
+cached(100, cache={})  # type: ignore[call-overload]
+cached(cache=LRUCache[Any, Any](100, ttl=5))
+
+# InstanceCache, secret_key
+
+
+class Model:
+    def close(self) -> None: ...
+
+
+def load(key: str) -> Model:
+    return Model()
+
+
+async def load_async(key: str) -> Model:
+    return Model()
+
+
+models = InstanceCache(load, maxsize=2, close=Model.close, idle=timedelta(minutes=5), on_full="wait")
+assert_type(models, InstanceCache[str, Model])
+assert_type(models.get("a"), Model)
+assert_type(models.reload("a"), Model)
+assert_type(models.invalidate("a"), bool)
+assert_type(models.stats().cost, Mapping[str, int])
+assert_type(InstanceCache(load_async, close=Model.close), InstanceCache[str, Model])
+InstanceCache(load, budget={"bytes": "8 GiB", "vram": 2**30}, weigher=lambda key, model: {"vram": len(key)})
+InstanceCache(load, budget="5%", cost_hint=lambda key: None)
+models.get(5)  # type: ignore[arg-type]
+with models.lease("a") as model:
+    assert_type(model, Model)
+
+
+async def ask() -> None:
+    assert_type(await models.aget("a"), Model)
+    async with models.alease("a") as leased:
+        assert_type(leased, Model)
+
+
+assert_type(secret_key("url", b"token", 1), str)

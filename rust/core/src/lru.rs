@@ -208,6 +208,11 @@ impl<K, V> Lru<K, V> {
         Ok(Some(&self.table.slab.get(token).1))
     }
 
+    /// Counts a look-up that nobody made, since it would have found nothing.
+    pub fn count_miss(&mut self) {
+        self.stats.misses += 1;
+    }
+
     #[inline(always)]
     fn r#use(&mut self, token: Token, now: Tick) {
         self.order.move_last(&mut self.table.slab, token);

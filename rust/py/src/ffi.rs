@@ -117,24 +117,81 @@ unsafe fn verdict_of_others(a: *mut PyObject, b: *mut PyObject, depth: usize) ->
             if len > MAX_ITEMS || depth == MAX_DEPTH {
                 return Verdict::Undecided;
             }
-            let mut verdict = Verdict::Same;
-            for i in 0..len {
-                let (left, right) = (PyTuple_GET_ITEM(a, i), PyTuple_GET_ITEM(b, i));
-                if left != right {
-                    match verdict_of_others(left, right, depth + 1) {
-                        Verdict::Same => {}
-                        Verdict::Different => return Verdict::Different,
-                        Verdict::Undecided => verdict = Verdict::Undecided,
-                    }
-                }
-            }
-            return verdict;
+            let items = |tuple| items_of_tuple(tuple).unwrap_or(&[]);
+            return verdict_of_items(items(a), items(b), depth + 1);
         }
         if is_number(class) || class == addr_of_mut!(PyBytes_Type) {
             return compare(class, a, b);
         }
         Verdict::Undecided
     }
+}
+
+/// Whether two objects are equal, as Python says. Foreign code runs.
+///
+/// # Safety
+/// Both are valid, the thread is attached, and nothing is held.
+pub(crate) unsafe fn ask(stored: *mut PyObject, asked: *mut PyObject) -> Result<bool, Error> {
+    // SAFETY: passed on to the caller. The stored one comes first, as in a dict.
+    match unsafe { PyObject_RichCompareBool(stored, asked, Py_EQ) } {
+        -1 => Err(attached(PyErr::fetch).into()),
+        answer => Ok(answer == 1),
+    }
+}
+
+/// Whether an object is an exact `str` or `int`.
+///
+/// # Safety
+/// It is valid.
+#[inline(always)]
+pub(crate) unsafe fn is_scalar(object: *mut PyObject) -> bool {
+    // SAFETY: passed on to the caller.
+    unsafe { is_exactly(object, addr_of_mut!(PyUnicode_Type)) || is_exactly(object, addr_of_mut!(PyLong_Type)) }
+}
+
+/// Whether the collector may ever track an object of this type.
+///
+/// # Safety
+/// It is valid.
+pub(crate) unsafe fn is_collectable(object: *mut PyObject) -> bool {
+    // SAFETY: a valid object has a valid type.
+    unsafe { PyType_IS_GC(Py_TYPE(object)) != 0 }
+}
+
+/// What an exact tuple holds; None for anything else.
+///
+/// # Safety
+/// `object` is null or valid, and outlives what is done with the items.
+#[inline(always)]
+pub(crate) unsafe fn items_of_tuple<'a>(object: *mut PyObject) -> Option<&'a [*mut PyObject]> {
+    // SAFETY: the type is compared exactly before the layout is relied on; a tuple never changes.
+    unsafe {
+        if object.is_null() || !is_exactly(object, addr_of_mut!(PyTuple_Type)) {
+            return None;
+        }
+        let items: *const *mut PyObject = std::ptr::addr_of!((*object.cast::<PyTupleObject>()).ob_item).cast();
+        Some(std::slice::from_raw_parts(items, PyTuple_GET_SIZE(object) as usize))
+    }
+}
+
+/// Whether items are equal one by one, as far as that can be told without running Python.
+///
+/// # Safety
+/// All are valid and the thread is attached.
+#[inline]
+pub(crate) unsafe fn verdict_of_items(left: &[*mut PyObject], right: &[*mut PyObject], depth: usize) -> Verdict {
+    let mut verdict = Verdict::Same;
+    for (&a, &b) in left.iter().zip(right) {
+        if a != b {
+            // SAFETY: passed on to the caller.
+            match unsafe { verdict_of_others(a, b, depth) } {
+                Verdict::Same => {}
+                Verdict::Different => return Verdict::Different,
+                Verdict::Undecided => verdict = Verdict::Undecided,
+            }
+        }
+    }
+    verdict
 }
 
 unsafe fn verdict_of_mixed(a: *mut PyObject, b: *mut PyObject) -> Verdict {
@@ -215,6 +272,17 @@ unsafe fn same_str(a: *mut PyObject, b: *mut PyObject) -> Verdict {
 extern "C" {
     // Exported by every CPython from 3.10 on, though private: `type.__dict__` along the MRO, borrowed, no exception.
     fn _PyType_Lookup(class: *mut PyTypeObject, name: *mut PyObject) -> *mut PyObject;
+    /// A method of `object`, bound.
+    pub(crate) fn PyMethod_New(function: *mut PyObject, object: *mut PyObject) -> *mut PyObject;
+}
+
+/// The integer that an object stands for, if it fits into a machine's word.
+pub(crate) fn index(object: &Bound<'_, PyAny>) -> PyResult<isize> {
+    // SAFETY: a `Bound` is valid and attached; the exception to raise always exists.
+    match unsafe { PyNumber_AsSsize_t(object.as_ptr(), PyExc_OverflowError) } {
+        -1 => PyErr::take(object.py()).map_or(Ok(-1), Err),
+        index => Ok(index),
+    }
 }
 
 /// The attribute of an object's class, as the interpreter finds its special methods.
@@ -366,12 +434,21 @@ pub(crate) struct Slots {
 }
 
 /// A raw method: its definition, with a docstring whose first line is the signature.
+#[repr(transparent)]
 pub(crate) struct Method(PyMethodDef);
 
 // SAFETY: a definition is never changed, and all that it points at is static.
 unsafe impl Sync for Method {}
 
 impl Method {
+    /// What ends a table of methods.
+    pub(crate) const END: Method = Method(PyMethodDef::zeroed());
+
+    /// A method without arguments.
+    pub(crate) const fn without(name: &'static CStr, function: PyCFunction, doc: &'static CStr) -> Self {
+        Self::new(name, PyMethodDefPointer { PyCFunction: function }, METH_NOARGS, doc)
+    }
+
     /// A method with one argument.
     pub(crate) const fn with_one(name: &'static CStr, function: PyCFunction, doc: &'static CStr) -> Self {
         Self::new(name, PyMethodDefPointer { PyCFunction: function }, METH_O, doc)

@@ -49,12 +49,8 @@ impl Equality<Object> for Key {
 
     #[cold]
     fn ask(&self, stored: &Object) -> Result<bool> {
-        // SAFETY: both are valid; nothing is held. The stored key comes first, as in a dict.
-        match unsafe { pyo3::ffi::PyObject_RichCompareBool(stored.as_ptr(), self.object, pyo3::ffi::Py_EQ) } {
-            // SAFETY: attached.
-            -1 => Err(PyErr::fetch(unsafe { Python::assume_attached() }).into()),
-            answer => Ok(answer == 1),
-        }
+        // SAFETY: both are valid, and nothing is held.
+        unsafe { ffi::ask(stored.as_ptr(), self.object) }
     }
 
     fn dup(&self, stored: &Object) -> Object {

@@ -8,6 +8,7 @@ mod hooks;
 mod key;
 mod lock;
 mod lru_cache;
+mod memo;
 mod names;
 mod reclaim;
 mod sizeof;
@@ -27,6 +28,8 @@ mod _core {
     use crate::history::{HistoryRing, RingWalk};
     #[pymodule_export]
     use crate::lru_cache::LRUCache;
+    #[pymodule_export]
+    use crate::memo::memoize;
     #[pymodule_export]
     use crate::reclaim::{flush, reclaim};
     #[pymodule_export]

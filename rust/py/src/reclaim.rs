@@ -130,11 +130,16 @@ pub(crate) fn abandon<I>(account: &Arc<Account>, len: usize, contents: I)
 where
     I: Iterator<Item = (Object, Option<Object>)> + Send + 'static,
 {
-    if len == 0 || is_inline(account) {
+    if len == 0 || account.inline.load(Relaxed) {
         contents.for_each(drop);
         return;
     }
     put(account, Retired::contents(Box::new(contents), len), len as u64, 2 * len);
+    if ENDED.load(Relaxed) {
+        // By way of the pile all the same: a container whose end is the end of another would nest without end.
+        free(usize::MAX);
+        return;
+    }
     free(HANDFUL);
     free_for(SPELL);
     while is_full() && free(SLICE) > 0 {}

@@ -85,8 +85,8 @@ impl Object {
 
     /// Whether the collector may ever track an object of this type.
     pub(crate) fn is_collectable(&self) -> bool {
-        // SAFETY: a valid object has a valid type.
-        unsafe { ffi::PyType_IS_GC(ffi::Py_TYPE(self.as_ptr())) != 0 }
+        // SAFETY: `self` keeps the object alive.
+        unsafe { crate::ffi::is_collectable(self.as_ptr()) }
     }
 }
 
