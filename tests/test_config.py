@@ -33,7 +33,7 @@ def test_without_anything_the_profile_is_prod():
 def test_every_profile_is_valid(profile):
     found = ullage.configure(profile=profile)
     assert found["profile"].value == profile
-    assert [each.name for each in found] == ["profile", *KINDS]
+    assert [each.name for each in found] == ["profile", *KINDS, "sweeper"]
     assert origins()["history_bytes"] == f"profile {profile}"
 
 
@@ -164,7 +164,18 @@ def test_unknown_variables_are_named_beside_those_there_are(monkeypatch):
         ullage.config()
 
 
-@pytest.mark.parametrize("name", ["ULLAGE_SWEEPER", "ULLAGE_BENCH_QUICK", "ULLAGEX", "ullage_history_size"])
+def test_the_sweeper_is_a_variable_only(monkeypatch):
+    assert (ullage.config()["sweeper"].value, ullage.config()["sweeper"].origin) == (True, "default")
+    monkeypatch.setenv("ULLAGE_SWEEPER", "0")
+    assert (ullage.config()["sweeper"].value, ullage.config()["sweeper"].origin) == (False, "ULLAGE_SWEEPER")
+    monkeypatch.setenv("ULLAGE_SWEEPER", "off")
+    with pytest.raises(ValueError, match="ULLAGE_SWEEPER must be"):
+        ullage.config()
+    with pytest.raises(TypeError, match="sweeper is a variable only, ULLAGE_SWEEPER"):
+        ullage.configure(sweeper=False)
+
+
+@pytest.mark.parametrize("name", ["ULLAGE_BENCH_QUICK", "ULLAGEX", "ullage_history_size"])
 def test_variables_of_others_are_left_alone(monkeypatch, name):
     monkeypatch.setenv(name, "1")
     ullage.config()
@@ -189,7 +200,7 @@ def test_the_table_names_every_setting_with_its_origin(monkeypatch):
     monkeypatch.setenv("ULLAGE_HISTORY_BYTES", "1 MiB")
     text = str(ullage.configure(profile="dev", cache_bytes="1000 kB"))
     lines = {line.split()[0]: line for line in text.splitlines()}
-    assert set(lines) == {"setting", "profile", *KINDS}
+    assert set(lines) == {"setting", "profile", *KINDS, "sweeper"}
     assert "1 MiB  " in lines["history_bytes"] and "ULLAGE_HISTORY_BYTES" in lines["history_bytes"]
     assert "1000 kB = 977 KiB" in lines["cache_bytes"] and "argument" in lines["cache_bytes"]
     assert "profile dev" in lines["guard_soft"]

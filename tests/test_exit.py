@@ -20,7 +20,10 @@ class Node:
 def use(box):
     if isinstance(box, HistoryRing):
         box.append(1), box.insert(0, 2) if len(box) < 3 else None, list(box), len(box), box == [1], box.copy()
-        box[:] = [1], repr(box), box.stats()
+        repr(box), box.stats()
+        if not threading.current_thread().daemon:
+            # Runs Python within a slot, and the interpreter ends a daemon thread there by force: a limit, documented.
+            box[:] = [1]
     else:
         box[1] = 2
         box.get(1), 1 in box, list(box.items()), len(box), box == {}, box.pop(1, None), box.setdefault(3, 4)

@@ -16,6 +16,7 @@ from ullage import HistoryRing, LRUCache, MemoryGuard, MemoryPressureWarning, Tr
 from ullage.monitor import memory
 from ullage.monitor.guard import _level
 from ullage.monitor.memory import Usage, usage
+from ullage.monitor.report import row
 from ullage.testing import ManualClock
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -45,19 +46,13 @@ class Process:
         self.other = round(share * LIMIT) - self.usage().used
 
     def usage(self):
-        held = sum(row.memory or 0 for row in map(memory_row, self.containers))
+        held = sum(row(container).memory or 0 for container in self.containers)
         return Usage(held + self.other, LIMIT, "test")
 
     def guard(self, **settings):
         return MemoryGuard(
             0.7, 0.85, reader=self.usage, timer=self.clock, **{"interval": 1, "warn_every": 60} | settings
         )
-
-
-def memory_row(container):
-    from ullage.monitor.report import row
-
-    return row(container)
 
 
 def cache_of(size, name=None, **settings):
@@ -178,6 +173,16 @@ def test_hooks_are_told_and_pinned_items_stay():
     assert len(left) + len(fell) == guard.stats().evicted > 100
     assert ring[:2] == first
     assert ring.dropped == len(fell)
+
+
+def test_what_left_is_freed_at_once():
+    ring = HistoryRing(None, ([[number] for number in range(1_000)] for _ in range(200)), name="of lists")
+    process = Process(ring)
+    process.fill(0.95)
+    process.guard().check()
+    assert len(ring) < 200
+    assert ring.stats().retired == 0 < ring.stats().retired_max
+    assert row(ring).stats["reclaim_seconds"] > 0
 
 
 def test_transfers_are_never_shrunk():
@@ -409,17 +414,29 @@ def test_the_thread_outlives_what_goes_wrong(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", lambda args: told.append(args.exc_type))
     process = Process()
     guard = process.guard(interval=0.001)
-    wrong = iter([OSError, MemoryPressureWarning])
+    wrong, over = [OSError, OSError, MemoryPressureWarning, None, OSError], threading.Event()
 
     def reader():
-        for error in wrong:
+        if not wrong:
+            over.set()
+        elif error := wrong.pop(0):
             raise error
         return process.usage()
 
-    guard._reader = reader
     with guard:
-        looked(guard, 3)
-    assert told == [OSError, MemoryPressureWarning]
+        guard._reader = reader
+        assert over.wait(30)
+    assert told == [OSError, MemoryPressureWarning, OSError]
+
+
+def test_what_cannot_be_read_is_an_error_at_the_start():
+    def reader():
+        raise NotImplementedError("no /proc")
+
+    guard = MemoryGuard(reader=reader)
+    with pytest.raises(NotImplementedError, match="no /proc"):
+        guard.start()
+    assert guard._thread is None
 
 
 def test_a_hook_may_stop_the_guard():

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import pytest
 import ullage
@@ -81,11 +83,33 @@ def test_asking_changes_no_statistics_and_uses_no_entry():
 @pytest.mark.parametrize("count", [1, 2, 15, 16, 17, 1_000])
 def test_memory_is_estimated_from_a_sample(count):
     entries = {f"key {n}": f"{n}".ljust(1_000, "x") for n in range(count)}
-    true = deep_sizeof(*entries.items())
+    true = deep_sizeof(*entries, *entries.values())
     for container in (LRUCache(None, entries), HistoryRing(None, entries.items()), TransferMap(60)):
         if isinstance(container, TransferMap):
             container.update(entries)
         assert footprint(container, count) - sys.getsizeof(container) == pytest.approx(true, rel=0.1)
+
+
+def test_a_sample_is_of_all_ages():
+    cache, ring = LRUCache(None, dict.fromkeys(range(1_000))), HistoryRing(None, range(1_000))
+    for container in (cache, ring):
+        keys = [entry[0] for entry in container._sample(16)]
+        assert len(set(keys)) == len(keys) in range(8, 17)
+        assert min(keys) < 100 and max(keys) > 900
+
+
+@pytest.mark.parametrize("left", [1, 2, 15, 16, 17, 500])
+def test_a_sample_of_what_is_left(left):
+    cache, ring = LRUCache(None, dict.fromkeys(range(5_000))), HistoryRing(None, range(5_000))
+    cache.evict(5_000 - left), ring.evict(5_000 - left)
+    assert 1 <= len({key for key, _ in cache._sample(16)}) <= 16
+    assert min(left, 9) <= len(set(ring._sample(16))) <= 16
+    assert (cache.stats().hits, cache.stats().misses, next(iter(cache))) == (0, 0, 5_000 - left)
+
+
+def test_the_structure_counts_too():
+    cache = LRUCache(None, dict.fromkeys(range(100_000)))
+    assert row(cache).memory == pytest.approx(100_000 * (40 + sys.getsizeof(1_000)), rel=0.1)
 
 
 def test_what_entries_share_is_counted_once():
@@ -124,6 +148,35 @@ def test_any_container_may_register():
     assert "75.0%" in str(ullage.report())
 
 
+@dataclass(frozen=True)
+class Spent:
+    entries: int
+    loads: int
+    hits: int
+    cost: Mapping[str, int]
+    budget: Mapping[str, int]
+
+
+def test_of_costs_by_currency_bytes_are_the_weight():
+    spent = MappingProxyType({"bytes": 5, "vram": 10**9})
+    odd = Odd(lambda: Spent(2, 1, 3, spent, MappingProxyType({"bytes": 7, "vram": 10**10})))
+    found = row(odd)
+    assert (found.unit, found.weight, found.max_weight, found.memory, found.hit_rate) == ("bytes", 5, 7, 5, 0.75)
+    assert json.loads(json.dumps(ullage.report().as_dict()))["containers"][0]["stats"]["cost"]["vram"] == 10**9
+    elsewhere = Odd(lambda: Spent(2, 1, 3, MappingProxyType({"vram": 5}), MappingProxyType({})))
+    assert (row(elsewhere).weight, row(elsewhere).memory) == (None, None)
+
+
+@pytest.mark.parametrize("name", [5, b"bytes", "", "two\nlines\tand a tab", "\ud800", "x" * 10_000, ["list"]])
+def test_a_name_is_shown_in_one_line_whatever_it_is(name):
+    cache = LRUCache(3, name=name)
+    text = str(ullage.report()).encode().decode()
+    assert len(text.splitlines()) == 3
+    assert len(text.splitlines()[1]) < 150
+    json.dumps(ullage.report().as_dict())
+    del cache
+
+
 def test_one_that_fails_spoils_no_other():
     def fails():
         raise ZeroDivisionError("no statistics today")
@@ -152,7 +205,7 @@ def test_the_text_has_a_line_for_each_container():
     lines = str(ullage.report()).splitlines()
     assert lines[0].split() == ["name", "kind", "entries", "weight", "bound", "hit", "rate", "oldest", "retired"]
     assert lines[1].startswith("answers  LRUCache       1,000")
-    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "-"]
+    assert lines[2].split() == ["history", "HistoryRing", "0", "0", "B", "64", "MiB", "-", "-", "0"]
     assert lines[3].startswith("containers: 2, with about ")
     assert repr(ullage.report()) == str(ullage.report())
     del keep

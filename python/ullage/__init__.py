@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from ullage._causes import Cause
-from ullage._core import deep_sizeof
+from ullage._core import deep_sizeof, flush, reclaim
 from ullage._errors import Full
 from ullage._history import HistoryRing
 from ullage._lru import LRUCache
@@ -11,6 +11,7 @@ from ullage._transfer import TransferMap
 
 if TYPE_CHECKING:
     from ullage.monitor.config import config, configure
+    from ullage.monitor.growth import watch_growth
     from ullage.monitor.guard import MemoryGuard, MemoryPressureWarning
     from ullage.monitor.report import report
 else:
@@ -21,6 +22,7 @@ else:
         "config": "ullage.monitor.config",
         "configure": "ullage.monitor.config",
         "report": "ullage.monitor.report",
+        "watch_growth": "ullage.monitor.growth",
     }
 
     def __getattr__(name):
@@ -46,6 +48,9 @@ __all__ = [
     "config",
     "configure",
     "deep_sizeof",
+    "flush",
+    "reclaim",
     "report",
+    "watch_growth",
 ]
 __version__ = "0.1.0"

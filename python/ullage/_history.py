@@ -8,7 +8,7 @@ from types import GenericAlias
 from typing import Any, SupportsIndex, cast
 
 from ullage import _core, _registry, _sizes
-from ullage._state import Portable
+from ullage._state import Portable, is_inline
 from ullage._stats import HistoryStats
 from ullage._times import Lifetime, nanoseconds
 
@@ -35,6 +35,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     ttl: seconds after which an item falls off, or a `timedelta`; None for never.
     on_drop: `on_drop(items)`, called after items have fallen off, in order, each once, with nothing locked.
     timer: a clock in seconds, `time.monotonic` by default.
+    drop: "slices": what leaves is freed a little at a time, so that nobody is stalled; "inline": on the spot.
     name: what reports call it.
 
     Differences from a list
@@ -67,6 +68,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         ttl: Lifetime = None,
         on_drop: Callable[[list[Any]], object] | None = None,
         timer: Callable[[], float] | None = None,
+        drop: str = "slices",
         name: str | None = None,
     ) -> None:
         if maxlen is _UNSET and max_weight is None and max_bytes is None:
@@ -86,7 +88,9 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         if max_bytes is not None:
             weight, weigher = _sizes.size(max_bytes, "max_bytes"), _core.deep_sizeof
         bound = None if weigher is None else min(weight or _NO_BOUND, _NO_BOUND)
-        self._configure(_sizes.stored(length), weigher, bound, pinned, nanoseconds(ttl), on_drop, timer)
+        self._configure(
+            _sizes.stored(length), weigher, bound, pinned, nanoseconds(ttl), on_drop, timer, is_inline(drop)
+        )
         self._settings = {
             "maxlen": length,
             "weigher": weigher if max_bytes is None else None,
@@ -96,6 +100,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             "ttl": ttl,
             "on_drop": on_drop,
             "timer": timer,
+            "drop": drop,
             "name": name,
         }
         _registry.register(self)
@@ -150,15 +155,19 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             weight=self.weight,
             maxlen=self.maxlen,
             max_weight=self.max_weight,
+            **self._reclaimed(),
         )
 
     def evict(self, n: int = 1) -> int:
         """Lets the `n` oldest items fall off, as if room were needed, and returns how many did. Pinned items stay."""
         return self._evict(_sizes.whole(n, "n"))
 
-    def _sample(self, n: int) -> list[Any]:
-        step = max(len(self) // n, 1)
-        return self[::step][:n]
+    def _sample(self, n: int) -> list[tuple[Any]]:
+        return [(item,) for item in self[:: -(-len(self) // n) or 1]]
+
+    # What left is freed a little with each write, of any container; these do it now, for all.
+    reclaim = staticmethod(_core.reclaim)
+    flush = staticmethod(_core.flush)
 
     # A list's and a deque's surface.
 

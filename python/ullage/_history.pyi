@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from types import GenericAlias
-from typing import Any, ClassVar, SupportsIndex, TypeVar, overload
+from typing import Any, ClassVar, Literal, SupportsIndex, TypeVar, overload
 
 from _typeshed import SupportsRichComparison, SupportsRichComparisonT
 from typing_extensions import Self
@@ -32,6 +32,7 @@ class HistoryRing(Portable, _core.HistoryRing[_T], MutableSequence[_T]):
         ttl: Lifetime = None,
         on_drop: Callable[[list[_T]], object] | None = None,
         timer: Callable[[], float] | None = None,
+        drop: Literal["slices", "inline"] = "slices",
         name: str | None = None,
     ) -> None: ...
     @overload
@@ -47,6 +48,7 @@ class HistoryRing(Portable, _core.HistoryRing[_T], MutableSequence[_T]):
         ttl: Lifetime = None,
         on_drop: Callable[[list[_T]], object] | None = None,
         timer: Callable[[], float] | None = None,
+        drop: Literal["slices", "inline"] = "slices",
         name: str | None = None,
     ) -> None: ...
     @overload
@@ -62,6 +64,7 @@ class HistoryRing(Portable, _core.HistoryRing[_T], MutableSequence[_T]):
         ttl: Lifetime = None,
         on_drop: Callable[[list[_T]], object] | None = None,
         timer: Callable[[], float] | None = None,
+        drop: Literal["slices", "inline"] = "slices",
         name: str | None = None,
     ) -> None: ...
     def __class_getitem__(cls, item: Any, /) -> GenericAlias: ...
@@ -79,6 +82,10 @@ class HistoryRing(Portable, _core.HistoryRing[_T], MutableSequence[_T]):
     def ttl(self) -> Lifetime: ...
     def stats(self) -> HistoryStats: ...
     def evict(self, n: int = 1) -> int: ...
+    @staticmethod
+    def reclaim(budget: int | None = None) -> int: ...
+    @staticmethod
+    def flush() -> None: ...
     def extend(self, iterable: Iterable[_T], /) -> None: ...
     def extendleft(self, iterable: Iterable[_T], /) -> None: ...
     def popleft(self) -> _T: ...

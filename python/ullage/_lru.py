@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from ullage import _core, _registry, _sizes
 from ullage._causes import Cause
-from ullage._state import Portable
+from ullage._state import Portable, is_inline
 from ullage._stats import CacheStats
 from ullage._times import Lifetime, nanoseconds, seconds
 from ullage._views import Items, Keys, Values
@@ -38,6 +38,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     on_evict: `on_evict(key, value, cause)`, called after an entry has left, with nothing locked. Its exceptions go to
         `sys.unraisablehook` and are counted.
     timer: a clock in seconds, `time.monotonic` by default.
+    drop: "slices": what leaves is freed a little at a time, so that nobody is stalled; "inline": on the spot.
     name: what reports call it.
 
     Differences from a dict
@@ -69,6 +70,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         policy: str = "lru",
         on_evict: Callable[[Any, Any, Cause], object] | None = None,
         timer: Callable[[], float] | None = None,
+        drop: str = "slices",
         name: str | None = None,
     ) -> None:
         if (maxsize is _UNSET) == (max_bytes is None):
@@ -80,11 +82,14 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         for hook, what in ((weigher, "weigher"), (on_evict, "on_evict"), (timer, "timer")):
             if hook is not None and not callable(hook):
                 raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        inline = is_inline(drop)
         if max_bytes is None:
             bound = _sizes.count(maxsize, "maxsize")
         else:
             bound, weigher = _sizes.size(max_bytes, "max_bytes"), _core.entry_bytes
-        self._configure(_sizes.stored(bound), weigher, nanoseconds(ttl), nanoseconds(idle, "idle"), on_evict, timer)
+        self._configure(
+            _sizes.stored(bound), weigher, nanoseconds(ttl), nanoseconds(idle, "idle"), on_evict, timer, inline
+        )
         self._settings = {
             "maxsize" if max_bytes is None else "max_bytes": bound,
             "weigher": weigher if max_bytes is None else None,
@@ -93,6 +98,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
             "policy": policy,
             "on_evict": on_evict,
             "timer": timer,
+            "drop": drop,
             "name": name,
         }
         _registry.register(self)
@@ -146,6 +152,10 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         """A snapshot of the counts; two can be subtracted. Taking one changes none."""
         return CacheStats(**self._stats())
 
+    # What left is freed a little with each write, of any container; these do it now, for all.
+    reclaim = staticmethod(_core.reclaim)
+    flush = staticmethod(_core.flush)
+
     # One entry.
 
     def set(self, key: Any, value: Any, *, ttl: Lifetime = None) -> None:
@@ -194,7 +204,9 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         return self._hottest(_sizes.whole(n, "n"))
 
     def _sample(self, n: int) -> list[tuple[Any, Any]]:
-        return [*self.coldest(n // 2), *self.hottest(n - n // 2)][: len(self)]
+        # Some of the places looked at are free, and where most are, all of them may be.
+        found = self._scattered(4 * n) or self.coldest(n)
+        return found[:: -(-len(found) // n) or 1]
 
     # A dict's surface.
 

@@ -23,8 +23,8 @@ def register(container: object) -> None:
 
     What a report asks of it: `stats()`, a frozen dataclass whose fields are read by name, and, where there are such
     things, `name`, `weight_unit` ("bytes" if that is what weights are), `_sample(n)`, a few of its entries, unused and
-    uncounted, and `evict(n)`, by which the memory guard asks for `n` entries when memory is short: it returns what
-    left, or how much.
+    uncounted, each as a tuple of the objects that it holds, and `evict(n)`, by which the memory guard asks for `n`
+    entries when memory is short: it returns what left, or how much.
     """
     _all.append(ref(container))
     if len(_all) >= _full:

@@ -104,6 +104,13 @@ class Portable:
         return core_schema.is_instance_schema(cls)
 
 
+def is_inline(drop: str) -> bool:
+    """Whether what leaves a container is freed on the spot, by its `drop`."""
+    if drop not in ("slices", "inline"):
+        raise ValueError(f"drop must be 'slices' or 'inline'; got {drop!r}")
+    return drop == "inline"
+
+
 # Containers whose hooks this thread is trying to pickle.
 _trials = threading.local()
 

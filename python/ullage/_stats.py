@@ -40,6 +40,10 @@ class CacheStats(_Stats):
     evicted_weight: int
     rejected: int
     callback_errors: int
+    reclaimed: int
+    reclaim_seconds: float
+    retired: int = field(metadata=LEVEL)
+    retired_max: int = field(metadata=LEVEL)
     entries: int = field(metadata=LEVEL)
     weight: int = field(metadata=LEVEL)
     maxsize: int | None = field(metadata=LEVEL)
@@ -56,6 +60,10 @@ class HistoryStats(_Stats):
 
     dropped: int
     callback_errors: int
+    reclaimed: int
+    reclaim_seconds: float
+    retired: int = field(metadata=LEVEL)
+    retired_max: int = field(metadata=LEVEL)
     entries: int = field(metadata=LEVEL)
     weight: int = field(metadata=LEVEL)
     maxlen: int | None = field(metadata=LEVEL)
@@ -78,6 +86,10 @@ class TransferStats(_Stats):
     unseen: int
     kept: int
     callback_errors: int
+    reclaimed: int
+    reclaim_seconds: float
+    retired: int = field(metadata=LEVEL)
+    retired_max: int = field(metadata=LEVEL)
     live: int = field(metadata=LEVEL)
     waiting: int = field(metadata=LEVEL)
     high_water: int = field(metadata=LEVEL)

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from ullage import _core, _registry, _sizes
 from ullage._lru import _SHOWN, _as_dict
-from ullage._state import Portable
+from ullage._state import Portable, is_inline
 from ullage._stats import TransferStats
 from ullage._times import Lifetime, nanoseconds, seconds
 from ullage._views import Items, Keys, Values
@@ -32,6 +32,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
         map, and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to `sys.unraisablehook`.
     on_full: "raise" `ullage.Full`, or "evict": the entry with the nearest deadline expires at once.
     timer: a clock in seconds, `time.monotonic` by default.
+    drop: "slices": what leaves is freed a little at a time, so that nobody is stalled; "inline": on the spot.
     name: what reports call it.
 
     What waits for `pop_expired` is bounded too. Until it is called for the first time, the oldest beyond `maxsize` or
@@ -55,6 +56,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
         on_expire: Callable[[list[tuple[Any, Any]]], Mapping[Any, Lifetime] | None] | None = None,
         on_full: str = "raise",
         timer: Callable[[], float] | None = None,
+        drop: str = "slices",
         name: str | None = None,
     ) -> None:
         if on_full not in _ON_FULL:
@@ -63,13 +65,14 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
             if hook is not None and not callable(hook):
                 raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
         bound = _sizes.count(maxsize, "maxsize")
-        self._configure(nanoseconds(ttl), _sizes.stored(bound), on_full == "evict", on_expire, timer)
+        self._configure(nanoseconds(ttl), _sizes.stored(bound), on_full == "evict", on_expire, timer, is_inline(drop))
         self._settings = {
             "ttl": ttl,
             "maxsize": bound,
             "on_expire": on_expire,
             "on_full": on_full,
             "timer": timer,
+            "drop": drop,
             "name": name,
         }
         _registry.register(self)
@@ -101,6 +104,10 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
 
     def _sample(self, n: int) -> list[tuple[Any, Any]]:
         return list(islice(self.items(), n))
+
+    # What left is freed a little with each write, of any container; these do it now, for all.
+    reclaim = staticmethod(_core.reclaim)
+    flush = staticmethod(_core.flush)
 
     # Deadlines.
 

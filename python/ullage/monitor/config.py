@@ -18,8 +18,8 @@ from ullage.monitor.table import Table, bytes_text
 PROFILES = ("dev", "prod", "notebook")
 PREFIX = "ULLAGE_"
 
-# Read elsewhere: by the compiled part, and by the benchmarks.
-_OTHERS = frozenset({"ULLAGE_SWEEPER", "ULLAGE_BENCH_QUICK"})
+# Read by the benchmarks.
+_OTHERS = frozenset({"ULLAGE_BENCH_QUICK"})
 
 
 def share(value: object, name: str) -> float:
@@ -67,15 +67,22 @@ def length(value: object, name: str) -> int | None:
     return int(value)
 
 
+def profile_name(value: object, name: str) -> str:
+    """One of the profiles."""
+    if value not in PROFILES:
+        raise ValueError(f"{name} must be one of {', '.join(PROFILES)}; got {value!r}")
+    return str(value)
+
+
 @dataclass(frozen=True)
 class _Kind:
     """One setting: what it is for, what may be written, and what each profile says."""
 
     what: str
     parse: Callable[[object, str], Any]
-    dev: Any
-    prod: Any
-    notebook: Any
+    dev: Any = None
+    prod: Any = None
+    notebook: Any = None
 
 
 KINDS: dict[str, _Kind] = {
@@ -88,6 +95,9 @@ KINDS: dict[str, _Kind] = {
     "guard_warn_every": _Kind("seconds between two warnings of MemoryGuard", span, 60.0, 600.0, 60.0),
     "guard_trim": _Kind("whether MemoryGuard gives freed memory back to the system", switch, False, False, False),
 }
+_PROFILE = _Kind("the settings to begin with", profile_name)
+# Read once, when ullage is imported.
+_FIXED = {"sweeper": _Kind("whether a thread frees and expires what nobody touches", switch, prod=True)}
 DEFAULT_PROFILE = "prod"
 
 _arguments: Mapping[str, Any] = {}
@@ -101,6 +111,7 @@ class Setting:
     value: Any
     given: Any
     origin: str
+    what: str
 
 
 @dataclass(frozen=True)
@@ -126,7 +137,7 @@ class Config:
         """One row a setting."""
         return Table(
             ("setting", "value", "from", "what it is"),
-            [(each.name, _shown(each), each.origin, _what(each.name)) for each in self],
+            [(each.name, _shown(each), each.origin, each.what) for each in self],
         )
 
     def __str__(self) -> str:
@@ -163,7 +174,8 @@ def configure(profile: str | None = None, **settings: Any) -> Config:
         settings["profile"] = profile
     for name in settings:
         if name != "profile" and name not in KINDS:
-            raise TypeError(f"there is no setting {name!r}; there are profile, {', '.join(KINDS)}")
+            fixed = f"; {name} is a variable only, {PREFIX}{name.upper()}" if name in _FIXED else ""
+            raise TypeError(f"there is no setting {name!r}; there are profile, {', '.join(KINDS)}{fixed}")
     kept = {name: value for name, value in {**_arguments, **settings}.items() if value is not None}
     resolved = _resolved(kept)
     _arguments = kept
@@ -177,42 +189,31 @@ def setting(name: str) -> Any:
 
 def _resolved(arguments: Mapping[str, Any]) -> Config:
     variables = _variables()
-    profile = _profile(arguments, variables)
-    settings = [profile]
-    for name, kind in KINDS.items():
-        variable = PREFIX + name.upper()
+
+    def found(name: str, kind: _Kind, default: Any, origin: str) -> Setting:
+        given, called, variable = default, name, PREFIX + name.upper()
         if name in arguments:
-            given, called, origin = arguments[name], name, "argument"
+            given, origin = arguments[name], "argument"
         elif variable in variables:
             given, called, origin = variables[variable], variable, variable
-        else:
-            given, called, origin = getattr(kind, profile.value), name, f"profile {profile.value}"
-        settings.append(Setting(name, kind.parse(given, called), given, origin))
-    found = Config(tuple(settings))
-    soft, hard = found["guard_soft"], found["guard_hard"]
+        return Setting(name, kind.parse(given, called), given, origin, kind.what)
+
+    profile = found("profile", _PROFILE, DEFAULT_PROFILE, "default")
+    by_profile = [
+        found(name, kind, getattr(kind, profile.value), f"profile {profile.value}") for name, kind in KINDS.items()
+    ]
+    fixed = [found(name, kind, kind.prod, "default") for name, kind in _FIXED.items()]
+    config = Config((profile, *by_profile, *fixed))
+    soft, hard = config["guard_soft"], config["guard_hard"]
     if not soft.value < hard.value:
         values = " and ".join(f"{each.given!r} ({each.origin})" for each in (soft, hard))
         raise ValueError(f"guard_soft must be less than guard_hard; got {values}")
-    return found
-
-
-def _profile(arguments: Mapping[str, Any], variables: Mapping[str, str]) -> Setting:
-    for given, called, origin in (
-        (arguments.get("profile"), "profile", "argument"),
-        (variables.get("ULLAGE_PROFILE"), "ULLAGE_PROFILE", "ULLAGE_PROFILE"),
-        (DEFAULT_PROFILE, "profile", "default"),
-    ):
-        if given is None:
-            continue
-        if given not in PROFILES:
-            raise ValueError(f"{called} must be one of {', '.join(PROFILES)}; got {given!r}")
-        return Setting("profile", given, given, origin)
-    raise AssertionError("the default is a profile")
+    return config
 
 
 def _variables() -> dict[str, str]:
     """Our variables; one that is empty is as good as not set."""
-    known = [PREFIX + name.upper() for name in ("profile", *KINDS)]
+    known = [PREFIX + name.upper() for name in ("profile", *KINDS, *_FIXED)]
     ours = {name: value for name, value in os.environ.items() if name.startswith(PREFIX)}
     for name in ours:
         if name not in known and name not in _OTHERS:
@@ -228,7 +229,3 @@ def _shown(setting: Setting) -> str:
         exact = bytes_text(setting.value)
         return exact if exact == setting.given else f"{setting.given} = {exact}"
     return str(setting.value)
-
-
-def _what(name: str) -> str:
-    return KINDS[name].what if name in KINDS else "the settings to begin with"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ullage import _registry
+from ullage._core import reclaim
 from ullage.monitor import config
 from ullage.monitor.memory import Usage, usage
 from ullage.monitor.report import Row, row
@@ -18,14 +19,14 @@ from ullage.monitor.table import bytes_text
 
 _PIECE = 64
 """Entries that leave at a time."""
+_SLICE = 4096
+"""References that are freed at a time."""
 _FUTILE = 3
 """Rounds without effect after which it stops."""
 _NOTABLE = 0.01
 """The share of the limit that counts as an effect, or as growth."""
 _BEYOND = 0.25
 """How far below `soft` a round aims, as a share of the way from `soft` to `hard`."""
-_REST = 4
-"""It rests for so many times as long as it worked."""
 
 
 class MemoryPressureWarning(RuntimeWarning):
@@ -127,12 +128,13 @@ class MemoryGuard:
 
     def _check(self, stopped: threading.Event) -> Usage:
         # One at a time: a second thread, or a hook of a container that is being shrunk, only reads.
-        if not self._looking.acquire(blocking=False):
+        looking = self._looking
+        if not looking.acquire(blocking=False):
             return self._reader()
         try:
             return self._look(stopped)
         finally:
-            self._looking.release()
+            looking.release()
 
     def _look(self, stopped: threading.Event) -> Usage:
         now = self._reader()
@@ -166,7 +168,7 @@ class MemoryGuard:
         able = [
             (container, each.memory, each.entries)
             for container, each in known
-            if each.memory and each.entries and hasattr(container, "evict")
+            if each.memory and each.entries and callable(getattr(container, "evict", None))
         ]
         sizes = [size for _, size, _ in able]
         # Below `soft` by some of the way between the two: what ends at the edge would begin again at once.
@@ -178,6 +180,9 @@ class MemoryGuard:
                 evicted = _evict(container, math.ceil(entries * (1 - level / size)), stopped)
                 freed += size * evicted // entries
                 self._count(evicted=evicted)
+        # What left may wait to be freed with the writes to come; memory is wanted now.
+        while not stopped.is_set() and reclaim(_SLICE) == _SLICE:
+            pass
         after = self._reader()
         if self._trim and before.used - after.used < freed / 2:
             self._trim(0)
@@ -197,6 +202,8 @@ class MemoryGuard:
 
     def start(self) -> "MemoryGuard":
         """Looks from now on, in a daemon thread. Does nothing if it does so already."""
+        # What cannot be read is an error here, not one a second.
+        self._reader()
         with _starting:
             if self not in _running:
                 self._begin()
@@ -218,17 +225,21 @@ class MemoryGuard:
         self._thread.start()
 
     def _run(self, stopped: threading.Event) -> None:
-        pause = 0.0
+        pause, told = 0.0, None
         while not stopped.wait(pause):
             began = time.monotonic()
             pause = self.interval
             try:
                 if self._check(stopped).share >= self.soft:
                     pause /= 10
+                told = None
             except Exception as error:
-                # A filter may make an error of a warning; a file may be unreadable for once.
-                _tell(error)
-            pause = max(pause, _REST * (time.monotonic() - began))
+                # A filter may make an error of a warning; a file may be unreadable for a while.
+                if told is not type(error):
+                    _tell(error)
+                told = type(error)
+            # It rests for as long as it worked, whatever it is told.
+            pause = max(pause, time.monotonic() - began)
 
     __enter__ = start
 

@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 from ullage import _registry
@@ -10,6 +11,8 @@ from ullage._core import deep_sizeof
 from ullage.monitor.memory import Usage, usage
 from ullage.monitor.table import Table, bytes_text
 
+_LONGEST = 60
+"""Letters of a name that are shown."""
 _SAMPLE = 16
 _LOOKED_AT = 20_000
 """Objects looked at in one entry of a sample."""
@@ -88,7 +91,7 @@ class Report:
 def report() -> Report:
     """Every container that lives, largest first. Changes no statistics and uses no entry.
 
-    Where weights are not bytes, the memory is estimated from 16 entries of each container.
+    Where weights are not bytes, the memory is estimated from a sample of at most 16 entries.
     """
     rows = [row(container) for container in _registry.live()]
     try:
@@ -98,39 +101,61 @@ def report() -> Report:
     return Report(tuple(sorted(rows, key=lambda row: row.memory or 0, reverse=True)), process)
 
 
-def row(container: Any) -> Row:
-    """A container as a report shows it. What fails stands in the row, and spoils no other."""
+def row(container: Any, estimate: bool = True) -> Row:
+    """A container as a report shows it. What fails stands in the row, and spoils no other.
+
+    Without `estimate` it has its memory only where that is its weight, and takes microseconds.
+    """
     name, kind = None, type(container).__name__
     try:
-        name = getattr(container, "name", None)
-        return _row(container, name, kind)
+        name = _text(getattr(container, "name", None))
+        return _row(container, name, kind, estimate)
     except Exception as error:
         return Row(name, kind, error=f"{type(error).__name__}: {error}")
 
 
-def _row(container: Any, name: str | None, kind: str) -> Row:
-    stats = asdict(container.stats())
+def _row(container: Any, name: str | None, kind: str, estimate: bool) -> Row:
+    stats = _plain(container.stats())
     unit = getattr(container, "weight_unit", None)
     entries = stats.get("entries", stats.get("live"))
-    weighed = unit not in (None, "entries")
     maxsize = stats.get("maxsize", getattr(container, "maxsize", None))
-    asked = stats.get("hits", 0) + stats.get("misses", 0)
-    memory = stats["weight"] if unit == "bytes" else footprint(container, entries or 0)
+    weight, max_weight, max_entries = None, None, stats.get("maxlen", maxsize)
+    if unit not in (None, "entries"):
+        weight, max_weight, max_entries = stats["weight"], stats.get("max_weight", maxsize), stats.get("maxlen")
+    elif "bytes" in stats.get("cost", ()):
+        # Costs by currency: this one is memory of the process.
+        unit, weight, max_weight = "bytes", stats["cost"]["bytes"], stats["budget"].get("bytes")
+    hits = stats.get("hits", 0)
+    asked = hits + stats.get("misses", stats.get("loads", 0))
+    exact = unit == "bytes"
     return Row(
         name=name,
         kind=kind,
         entries=entries,
-        unit=unit if weighed else None,
-        weight=stats.get("weight") if weighed else None,
-        max_weight=stats.get("max_weight", maxsize) if weighed else None,
-        max_entries=stats.get("maxlen", None if weighed else maxsize),
-        memory=memory,
-        estimated=unit != "bytes",
-        hit_rate=stats["hits"] / asked if asked else None,
+        unit=None if weight is None else unit,
+        weight=weight,
+        max_weight=max_weight,
+        max_entries=max_entries,
+        memory=weight if exact else footprint(container, entries or 0) if estimate else None,
+        estimated=not exact,
+        hit_rate=hits / asked if asked else None,
         oldest=stats.get("oldest_age"),
         retired=stats.get("retired"),
         stats=stats,
     )
+
+
+def _plain(stats: Any) -> dict[str, Any]:
+    """The fields of a snapshot; mappings as dicts."""
+    values = ((each.name, getattr(stats, each.name)) for each in fields(stats))
+    return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values}
+
+
+def _text(name: object) -> str | None:
+    """A name as it fits into a line, whatever it is made of; what is no text is no name."""
+    if not isinstance(name, str):
+        return None
+    return " ".join(name.encode(errors="backslashreplace").decode().split())[:_LONGEST]
 
 
 def footprint(container: Any, entries: int) -> int | None:
@@ -146,10 +171,10 @@ def footprint(container: Any, entries: int) -> int | None:
     some = sample(_SAMPLE) if entries else []
     if not some:
         return structure
-    together = deep_sizeof(*some, limit=_LOOKED_AT * len(some))
+    together = deep_sizeof(*chain.from_iterable(some), limit=_LOOKED_AT * len(some))
     if len(some) == 1:
-        return structure + together * max(entries, 1)
-    apart = sum(deep_sizeof(entry, limit=_LOOKED_AT) for entry in some)
+        return structure + together * entries
+    apart = sum(deep_sizeof(*entry, limit=_LOOKED_AT) for entry in some)
     shared = max(apart - together, 0) / (len(some) - 1)
     own = max(together - shared, 0) / len(some)
     return structure + round(shared + own * max(entries, len(some)))
@@ -161,7 +186,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     weights = [_amount(row.weight, row.unit)] if row.weight is not None else []
     weights += [f"~{bytes_text(row.memory)}"] if row.estimated and row.memory is not None else []
     return (
-        row.label,
+        row.name or "-",
         row.kind,
         "-" if row.entries is None else f"{row.entries:,}",
         ", ".join(weights) or "-",

@@ -31,9 +31,10 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        table = RichTable(box=box.SIMPLE_HEAD, caption=self.foot or None, caption_justify="left")
+        table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=self.foot or None, caption_justify="left")
         for heading in self.headings:
-            table.add_column(heading.rstrip(">"), justify="right" if heading.endswith(">") else "left")
+            right = heading.endswith(">")
+            table.add_column(heading.rstrip(">"), justify="right" if right else "left", no_wrap=right, overflow="fold")
         for row in self.rows:
             # Not markup: a name may hold brackets.
             table.add_row(*map(Text, row))

@@ -63,6 +63,8 @@ pub struct Due {
     levels: u16,
     /// No deadline is before this tick, though the first may be later: a question about an earlier time is answered.
     soonest: Tick,
+    /// When somebody will come for what is due without being told.
+    alarm: Tick,
     /// No deadline before this tick is in the wheel, except what was overdue when it came.
     elapsed: u64,
     len: usize,
@@ -77,6 +79,7 @@ impl Due {
             occupied: [0; LEVELS],
             levels: 0,
             soonest: Tick::NEVER,
+            alarm: Tick::NEVER,
             elapsed: 0,
             len: 0,
         }
@@ -125,6 +128,12 @@ impl Due {
         }
     }
 
+    /// A tick before which nothing is due; the earliest deadline itself may be later.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.soonest
+    }
+
     /// Takes out the entry with the earliest deadline, if that is not after `now`.
     #[inline(always)]
     pub fn pop(&mut self, now: Tick) -> Option<(Token, Tick)> {
@@ -165,6 +174,24 @@ impl Due {
         }
     }
 
+    /// The earliest deadline, or some time before, if whoever comes for what is due does not know of it yet; then it
+    /// does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        (self.soonest < self.alarm).then(|| self.rearm())
+    }
+
+    /// The earliest deadline, or some time before, for whoever comes for what is due.
+    pub fn rearm(&mut self) -> Tick {
+        self.alarm = self.soonest;
+        self.alarm
+    }
+
+    /// Nobody will come unless told.
+    pub fn disarm(&mut self) {
+        self.alarm = Tick::NEVER;
+    }
+
     /// When to look again: never after the earliest deadline, and before it only if more than a few entries stand
     /// in one mixed slot.
     pub fn next(&self) -> Option<Tick> {
@@ -200,7 +227,8 @@ impl Due {
                 }
                 let slot = &self.slots[place.index()];
                 let width = 1u64.checked_shl(DIGIT * level as u32).unwrap_or(u64::MAX);
-                if start.saturating_add(width - 1) <= now.0 {
+                let all_due = slot.in_order && self.at(Token(slot.last)) <= now;
+                if all_due || start.saturating_add(width - 1) <= now.0 {
                     due += slot.len as usize;
                 } else {
                     let entries = self.entries(slot).map(|raw| self.at(Token(raw)) <= now);

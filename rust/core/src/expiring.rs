@@ -134,22 +134,19 @@ pub struct Expiring<K, V> {
 /// Entries on their way out; those that were only remembered have no handle.
 pub type Leaving<K, V> = Removed<K, Option<V>>;
 
-/// When a transfer began, in milliseconds: 48 bits, in six bytes that an enum of pointers leaves free.
+/// When a transfer began, in milliseconds: 48 bits, aligned so that they fit beside the tag of an enum of pointers.
 #[derive(Debug, Clone, Copy)]
-struct Begin {
-    high: u16,
-    low: u32,
-}
+struct Begin([u16; 3]);
 
 impl Begin {
     fn at(now: Tick) -> Begin {
         let millis = now.0 / 1_000_000;
-        Begin { high: (millis >> 32) as u16, low: millis as u32 }
+        Begin([millis as u16, (millis >> 16) as u16, (millis >> 32) as u16])
     }
 
     /// Nanoseconds since, to the millisecond.
     fn age(self, now: Tick) -> u64 {
-        let begun = u64::from(self.high) << 32 | u64::from(self.low);
+        let begun = self.0.iter().rev().fold(0, |begun, &digit| begun << 16 | u64::from(digit));
         (now.0 / 1_000_000).saturating_sub(begun) * 1_000_000
     }
 }
@@ -242,6 +239,12 @@ impl<K, V> Expiring<K, V> {
         } else {
             Some(now)
         }
+    }
+
+    /// A tick before which no time that is asked about makes a difference: nothing is due by then.
+    #[inline]
+    pub fn soonest(&self) -> Tick {
+        self.table.soonest()
     }
 
     /// Keys and handles of everything held, for the collector.
@@ -698,6 +701,24 @@ impl<K, V> Expiring<K, V> {
         self.clear()
     }
 
+    // For whoever comes for what is due: the sweeper.
+
+    /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        self.table.alarm()
+    }
+
+    /// The next deadline, or some time before, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.table.rearm()
+    }
+
+    /// There is no sweeper any more that knows of a deadline.
+    pub fn disarm(&mut self) {
+        self.table.disarm();
+    }
+
     // Walks: iterations that outlive the lock. They go on whatever comes and goes.
 
     /// Starts a walk over the live entries in the order in which they began.
@@ -748,6 +769,18 @@ impl<K, V> Expiring<K, V> {
 pub struct Everything<K, V> {
     table: Table<K, Slot<V>>,
     orders: [Order; 3],
+}
+
+impl<K, V> Everything<K, V> {
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.orders.iter().map(Order::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 impl<K, V> Iterator for Everything<K, V> {

@@ -1,6 +1,6 @@
 //! Index: hash -> token. Knows no keys; whoever asks says which item is meant.
 //!
-//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: one bucket more for every half entry, split one
+//! Linear hashing (Litwin, 1980) over chains through the slab's nodes: three buckets for every entry, split one
 //! at a time, given back the same way. So there are no tombstones, no rehash of the whole, and no stall on the way
 //! from empty to a million or in weeks of churn.
 
@@ -34,7 +34,7 @@ impl Index {
 
     /// Says how many items there will be at most, so that no more room than that is taken.
     pub fn set_most(&mut self, most: usize) {
-        self.most = most.saturating_mul(2).saturating_add(4);
+        self.most = most.saturating_mul(3).saturating_add(4);
     }
 
     /// Bytes allocated.
@@ -55,12 +55,8 @@ impl Index {
     /// The first item with this hash that `is` the one. `is` runs under the lock: no foreign code in it (law 1).
     #[inline(always)]
     pub fn find<T>(&self, slab: &Slab<T>, hash: u32, mut is: impl FnMut(Token) -> bool) -> Option<Token> {
-        if self.len == 0 {
-            return None;
-        }
-        let mut raw = self.heads[self.bucket(hash) as usize];
-        while raw != NIL {
-            let node = slab.node(raw);
+        let mut raw = *self.heads.get(self.bucket(hash) as usize)?;
+        while let Some(node) = slab.at(raw) {
             if node.hash == hash && is(Token(raw)) {
                 return Some(Token(raw));
             }
@@ -72,7 +68,7 @@ impl Index {
     /// Makes sure that the next [`insert`](Self::insert) cannot fail. A bounded number of splits, O(1).
     #[inline(always)]
     pub fn reserve<T>(&mut self, slab: &mut Slab<T>) -> Result<(), Refused> {
-        if self.heads.len() / 2 > self.len as usize {
+        if self.heads.len() / 3 > self.len as usize {
             return Ok(());
         }
         self.widen(slab)
@@ -80,8 +76,8 @@ impl Index {
 
     #[inline(never)]
     fn widen<T>(&mut self, slab: &mut Slab<T>) -> Result<(), Refused> {
-        // Two buckets keep pace with one insertion; one more catches up after a merge.
-        for _ in 0..3 {
+        // Three buckets keep pace with one insertion; one more catches up after a merge.
+        for _ in 0..4 {
             self.split(slab)?;
         }
         Ok(())
@@ -113,7 +109,7 @@ impl Index {
             slab.node_mut(before).chain = next;
         }
         self.len -= 1;
-        if self.heads.len() / 16 > self.len as usize {
+        if self.heads.len() / 24 > self.len as usize {
             self.merge(slab);
         }
     }

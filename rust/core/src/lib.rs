@@ -11,6 +11,7 @@
 //! | [`expiring`] | bounded map whose entries leave in time |
 //! | [`ring`] | bounded sequence, oldest leaves first |
 //! | [`shared`] | the one lock, and the loop that settles equality |
+//! | [`sweeper`] | what the one background thread looks at, and when |
 //!
 //! The laws, in six lines: no foreign code runs under the lock; what leaves is handed back, never dropped here; a token
 //! does not outlive foreign code; time is an argument; a call is O(1) unless it returns O(n); the bound holds after
@@ -29,6 +30,8 @@ pub mod ring;
 pub mod shared;
 pub mod slab;
 mod stats;
+pub mod sweeper;
+mod sync;
 mod table;
 mod time;
 
@@ -41,5 +44,6 @@ pub use removed::{Cause, Removed};
 pub use ring::Ring;
 pub use shared::Shared;
 pub use stats::Stats;
+pub use sweeper::{Sweep, Sweeper};
 pub use table::Cleared;
 pub use time::Tick;

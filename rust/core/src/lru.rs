@@ -126,6 +126,11 @@ impl<K, V> Lru<K, V> {
         self.table.slab.iter()
     }
 
+    /// Some of what is held, live or not: at most `n` entries, whatever their age. O(n).
+    pub fn sample(&self, n: usize) -> impl Iterator<Item = &(K, V)> {
+        self.table.slab.sample(n)
+    }
+
     /// Live entries from the least to the most recently used, with their deadlines.
     pub fn iter(&self, now: Tick) -> impl Iterator<Item = (&K, &V, Tick)> {
         self.order.iter(&self.table.slab).filter_map(move |token| self.seen(token, now))
@@ -256,8 +261,38 @@ impl<K, V> Lru<K, V> {
         now: Tick,
         removed: &mut Removed<K, V>,
     ) -> Result<(), Refused> {
-        let found = self.table.find(new.hash, probe)?;
+        let found = self.spot(new.hash, probe)?;
+        self.put_at(found, new, now, removed)
+    }
+
+    /// Where the entry for a key stands, live or not. For [`swap`](Self::swap) or [`put_at`](Self::put_at) under the
+    /// same lock: together they are `put`, but the key need not be owned before it is known to be new.
+    #[inline(always)]
+    pub fn spot<E: Equality<K>>(&self, hash: u32, probe: &mut Probe<'_, K, E>) -> Result<Option<Token>, Refused> {
+        let found = self.table.find(hash, probe)?;
         self.open()?;
+        Ok(found)
+    }
+
+    /// Stores a value in place of an entry's own, which it gives, and makes the entry the most recent one. Gives `value`
+    /// back where that is not all: there is no entry, or it has a weight or a lifetime that would change too.
+    #[inline(always)]
+    pub fn swap(&mut self, found: Option<Token>, value: V) -> Result<V, V> {
+        let Some(token) = found.filter(|_| !self.table.is_timed() && self.weights.is_none()) else { return Err(value) };
+        self.stats.count(Cause::Replaced, 1);
+        self.order.move_last(&mut self.table.slab, token);
+        Ok(std::mem::replace(&mut self.table.slab.get_mut(token).1, value))
+    }
+
+    /// As [`put`](Self::put), with the place of the key known.
+    #[inline(always)]
+    pub fn put_at(
+        &mut self,
+        found: Option<Token>,
+        new: &mut New<K, V>,
+        now: Tick,
+        removed: &mut Removed<K, V>,
+    ) -> Result<(), Refused> {
         if self.weights.is_none() {
             // Whatever it was weighed for: the map may have been configured anew since.
             new.weight = 1;
@@ -307,11 +342,11 @@ impl<K, V> Lru<K, V> {
         if self.idle.is_some() {
             *slot(&mut self.ends, token.0, Tick::NEVER)? = end;
         }
+        self.weight += new.weight;
+        self.stats.insertions += 1;
         let (key, value) = new.pair.take().expect("a new entry is stored once");
         self.table.insert(new.hash, key, value, at);
         self.order.push_last(&mut self.table.slab, token);
-        self.weight += new.weight;
-        self.stats.insertions += 1;
         self.change();
         Ok(())
     }
@@ -396,9 +431,14 @@ impl<K, V> Lru<K, V> {
     /// Moves out at most `budget` entries whose time is over, and says how many.
     #[inline(always)]
     pub fn expire(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
-        if !self.table.is_timed() {
-            return 0;
+        match self.table.is_timed() {
+            true => self.expire_due(now, budget, removed),
+            false => 0,
         }
+    }
+
+    #[inline(never)]
+    fn expire_due(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
         for done in 0..budget {
             let Some((token, _)) = self.table.pop_due(now) else { return done };
             self.leave(token, Cause::Expired, removed);
@@ -459,6 +499,24 @@ impl<K, V> Lru<K, V> {
         self.closed = true;
         self.bound = 0;
         self.clear()
+    }
+
+    // For whoever comes for what is due: the sweeper.
+
+    /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline(always)]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        self.table.alarm()
+    }
+
+    /// The next deadline, or some time before, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.table.rearm()
+    }
+
+    /// There is no sweeper any more that knows of a deadline.
+    pub fn disarm(&mut self) {
+        self.table.disarm();
     }
 
     // Walks: iterations that outlive the lock.

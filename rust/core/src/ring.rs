@@ -14,6 +14,8 @@ pub struct Ring<T> {
     /// Weight and end of life of each item, kept only if there is such a bound.
     weights: Option<VecDeque<u64>>,
     ends: Option<VecDeque<Tick>>,
+    /// When the sweeper will come.
+    alarm: Tick,
     maxlen: usize,
     max_weight: u64,
     weight: u64,
@@ -48,6 +50,7 @@ impl<T> Ring<T> {
             items: VecDeque::new(),
             weights: None,
             ends: None,
+            alarm: Tick::NEVER,
             maxlen: 0,
             max_weight: u64::MAX,
             weight: 0,
@@ -282,6 +285,24 @@ impl<T> Ring<T> {
             self.fall(fallen);
         }
         (self.dropped - before) as usize
+    }
+
+    /// The next end of life if it is nearer than the one that the sweeper knows of; then it does.
+    #[inline]
+    pub fn alarm(&mut self) -> Option<Tick> {
+        let due = self.next_due()?;
+        (due < self.alarm).then(|| self.rearm())
+    }
+
+    /// The next end of life, for the sweeper.
+    pub fn rearm(&mut self) -> Tick {
+        self.alarm = self.next_due().unwrap_or(Tick::NEVER);
+        self.alarm
+    }
+
+    /// There is no sweeper any more that knows of an end of life.
+    pub fn disarm(&mut self) {
+        self.alarm = Tick::NEVER;
     }
 
     /// Adds an item at the front; on a full ring the newest leaves, as with a deque.

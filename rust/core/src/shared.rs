@@ -30,6 +30,11 @@ impl<C, L: RawMutex> Shared<C, L> {
         self.core.lock()
     }
 
+    /// The lock itself, for what a binding's own kind can do besides.
+    pub const fn mutex(&self) -> &Mutex<L, C> {
+        &self.core
+    }
+
     /// Performs `act` on the structure, again and again until every question of equality it meets is settled.
     ///
     /// `act` must change nothing before it knows where the key is: it runs once for each round.

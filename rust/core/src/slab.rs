@@ -65,6 +65,17 @@ impl<T> Slab<T> {
         &mut self.nodes[raw as usize]
     }
 
+    /// The node behind a link; None behind the last one. NIL is past every node, so one comparison tells both.
+    #[inline(always)]
+    pub(crate) fn at(&self, raw: u32) -> Option<&Node<T>> {
+        self.nodes.get(raw as usize)
+    }
+
+    #[inline(always)]
+    fn at_mut(&mut self, raw: u32) -> Option<&mut Node<T>> {
+        self.nodes.get_mut(raw as usize)
+    }
+
     /// The item named by `token`.
     #[inline(always)]
     pub fn get(&self, token: Token) -> &T {
@@ -115,6 +126,12 @@ impl<T> Slab<T> {
     /// All items, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.nodes.iter().filter_map(|node| node.item.as_ref())
+    }
+
+    /// What stands in at most `n` places, evenly spread; less where places are free. O(n).
+    pub fn sample(&self, n: usize) -> impl Iterator<Item = &T> {
+        let step = self.nodes.len().div_ceil(n.max(1)).max(1);
+        self.nodes.iter().step_by(step).filter_map(|node| node.item.as_ref())
     }
 }
 
@@ -192,10 +209,9 @@ impl Order {
         let last = std::mem::replace(&mut self.last, raw);
         let node = slab.node_mut(raw);
         (node.prev, node.next) = (last, NIL);
-        if last == NIL {
-            self.first = raw;
-        } else {
-            slab.node_mut(last).next = raw;
+        match slab.at_mut(last) {
+            Some(node) => node.next = raw,
+            None => self.first = raw,
         }
         self.len += 1;
     }
@@ -205,10 +221,9 @@ impl Order {
         let first = std::mem::replace(&mut self.first, raw);
         let node = slab.node_mut(raw);
         (node.prev, node.next) = (NIL, first);
-        if first == NIL {
-            self.last = raw;
-        } else {
-            slab.node_mut(first).prev = raw;
+        match slab.at_mut(first) {
+            Some(node) => node.prev = raw,
+            None => self.last = raw,
         }
         self.len += 1;
     }
@@ -221,15 +236,13 @@ impl Order {
         if !self.walks.is_empty() {
             self.pass(raw, prev, next);
         }
-        if prev == NIL {
-            self.first = next;
-        } else {
-            slab.node_mut(prev).next = next;
+        match slab.at_mut(prev) {
+            Some(node) => node.next = next,
+            None => self.first = next,
         }
-        if next == NIL {
-            self.last = prev;
-        } else {
-            slab.node_mut(next).prev = prev;
+        match slab.at_mut(next) {
+            Some(node) => node.prev = prev,
+            None => self.last = prev,
         }
         self.len -= 1;
     }
@@ -261,10 +274,9 @@ impl Order {
             slab.node_mut(last).next = raw;
             // Not the last one, so something stands behind it.
             slab.node_mut(next).prev = prev;
-            if prev == NIL {
-                self.first = next;
-            } else {
-                slab.node_mut(prev).next = next;
+            match slab.at_mut(prev) {
+                Some(node) => node.next = next,
+                None => self.first = next,
             }
         }
     }

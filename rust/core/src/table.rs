@@ -114,9 +114,29 @@ impl<K, V> Table<K, V> {
         self.due.as_mut()?.pop(now)
     }
 
+    #[inline(always)]
+    pub(crate) fn alarm(&mut self) -> Option<Tick> {
+        self.due.as_mut()?.alarm()
+    }
+
+    pub(crate) fn rearm(&mut self) -> Tick {
+        self.due.as_mut().map_or(Tick::NEVER, |due| due.rearm())
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(due) = &mut self.due {
+            due.disarm();
+        }
+    }
+
     #[inline]
     pub(crate) fn count_due(&self, now: Tick) -> usize {
         self.due.as_ref().map_or(0, |due| due.count_due(now))
+    }
+
+    #[inline]
+    pub(crate) fn soonest(&self) -> Tick {
+        self.due.as_ref().map_or(Tick::NEVER, |due| due.soonest())
     }
 
     pub(crate) fn next_due(&self) -> Option<Tick> {

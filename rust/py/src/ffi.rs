@@ -28,11 +28,44 @@ pub(crate) unsafe fn hash(object: *mut PyObject) -> Py_hash_t {
             }
         }
         if is_exactly(object, addr_of_mut!(PyLong_Type)) {
-            if let Some(hash) = PyLong_Type.tp_hash {
-                return hash(object);
+            if let Some(value) = small_int(object) {
+                return if value == -1 { -2 } else { value };
             }
         }
         PyObject_Hash(object)
+    }
+}
+
+/// An `int` as the interpreter's public headers lay it out (`longintrepr.h`): its size, sign and flags, then digits.
+#[repr(C)]
+struct Long {
+    base: PyObject,
+    tag: isize,
+    digit: u32,
+}
+
+/// Refuses an interpreter that was configured for digits of another width than [`Long`] has.
+pub(crate) fn check_digits(py: Python<'_>) -> PyResult<()> {
+    let bits: u32 = py.import("sys")?.getattr("int_info")?.getattr("bits_per_digit")?.extract()?;
+    if bits == 30 {
+        return Ok(());
+    }
+    Err(pyo3::exceptions::PyImportError::new_err(format!(
+        "ullage needs a Python whose ints have 30 bits a digit, not {bits}"
+    )))
+}
+
+/// The value of an exact `int` of one digit, read where it lies.
+#[inline]
+unsafe fn small_int(object: *mut PyObject) -> Option<Py_hash_t> {
+    // SAFETY: the caller passes an exact int; every int has room for a digit, whose width `check_digits` has seen.
+    let Long { tag, digit, .. } = unsafe { &*object.cast::<Long>() };
+    let digit = *digit as Py_hash_t;
+    if cfg!(Py_3_12) {
+        // The two lowest bits are 0, 1 or 2 for a positive number, zero and a negative one; the size begins at the fourth.
+        (*tag < 16).then(|| digit * (1 - (tag & 3)))
+    } else {
+        matches!(tag, -1..=1).then(|| digit * tag)
     }
 }
 
@@ -68,6 +101,13 @@ unsafe fn verdict_of_others(a: *mut PyObject, b: *mut PyObject, depth: usize) ->
         }
         if class == addr_of_mut!(PyUnicode_Type) {
             return same_str(a, b);
+        }
+        if class == addr_of_mut!(PyLong_Type) {
+            return match (small_int(a), small_int(b)) {
+                (Some(a), Some(b)) if a == b => Verdict::Same,
+                (None, None) => compare(class, a, b),
+                _ => Verdict::Different,
+            };
         }
         if class == addr_of_mut!(PyTuple_Type) {
             let len = PyTuple_GET_SIZE(a);

@@ -4,8 +4,10 @@
 use crate::error::{index, Error, Result};
 use crate::ffi::{attached, door, hang, instance, Method, Slots};
 use crate::hooks::{Callables, Hooks};
-use crate::lock::Shared;
+use crate::lock::{open_to_detached, Shared};
 use crate::reclaim;
+use crate::sweep::{self, Swept};
+use crate::tell;
 use crate::value::{gather, Object};
 use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::ffi::{self, PyObject, Py_ssize_t};
@@ -56,11 +58,33 @@ impl HistoryRing {
         self.release(fallen);
     }
 
-    /// Tells the hook what fell off, then drops it.
+    /// Tells the hook what fell off, then retires it.
     #[inline]
     fn release(&self, fallen: Fallen<Object>) {
         if !fallen.is_empty() && self.hooks.has_exit() {
-            reclaim::tell_fallen(&self.hooks, fallen.into_iter());
+            tell::tell_fallen(&self.hooks, fallen.into_iter());
+        } else {
+            fallen.into_iter().for_each(|item| reclaim::retire(&self.hooks.account, item));
+        }
+        reclaim::pace();
+    }
+
+    fn abandon<I>(&self, items: I)
+    where
+        I: IntoIterator<Item = Object>,
+        I::IntoIter: ExactSizeIterator + Send + 'static,
+    {
+        let items = items.into_iter();
+        reclaim::abandon(&self.hooks.account, items.len(), items.map(|item| (item, None)));
+    }
+
+    /// Tells the sweeper of an end of life that is nearer than what it knows.
+    fn ring(&self) {
+        if self.hooks.is_swept() {
+            let alarm = self.shared.lock().alarm();
+            if let Some(at) = alarm {
+                self.hooks.watched.wake_by(at);
+            }
         }
     }
 
@@ -81,10 +105,11 @@ impl HistoryRing {
         // The common ring, bounded by length alone, full: one item in, one out.
         let turned = self.shared.lock().turn(item);
         match turned {
-            Ok(oldest) if self.hooks.has_exit() => reclaim::tell_fallen(&self.hooks, std::iter::once(oldest)),
-            Ok(oldest) => drop(oldest),
+            Ok(oldest) if self.hooks.has_exit() => tell::tell_fallen(&self.hooks, std::iter::once(oldest)),
+            Ok(oldest) => reclaim::retire(&self.hooks.account, oldest),
             Err(item) => return self.push_bounded(item),
         }
+        reclaim::pace();
         Ok(())
     }
 
@@ -94,6 +119,7 @@ impl HistoryRing {
         let mut fallen = Fallen::new();
         let pushed = self.shared.lock().push(item, weight, now, &mut fallen);
         self.release(fallen);
+        self.ring();
         settle(pushed)
     }
 
@@ -173,10 +199,10 @@ impl HistoryRing {
     }
 
     /// Opens the ring. Times in nanoseconds.
-    #[pyo3(signature = (maxlen, weigher, max_weight, keep_first, ttl, on_drop, timer))]
+    #[pyo3(signature = (maxlen, weigher, max_weight, keep_first, ttl, on_drop, timer, inline))]
     #[allow(clippy::too_many_arguments)]
     fn _configure(
-        &self,
+        slf: &Bound<'_, Self>,
         maxlen: Option<usize>,
         weigher: Option<&Bound<'_, PyAny>>,
         max_weight: Option<u64>,
@@ -184,7 +210,9 @@ impl HistoryRing {
         ttl: Option<u64>,
         on_drop: Option<&Bound<'_, PyAny>>,
         timer: Option<&Bound<'_, PyAny>>,
+        inline: bool,
     ) -> PyResult<()> {
+        let HistoryRing { shared, hooks, .. } = slf.get();
         let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
         let callables = Callables {
             weigher: weigher.map(Object::new),
@@ -193,13 +221,18 @@ impl HistoryRing {
             origin,
         };
         let cleared = {
-            let mut ring = self.shared.lock();
-            let cleared = std::mem::take(&mut *ring);
+            let mut ring = shared.lock();
+            let mut cleared = std::mem::take(&mut *ring);
             ring.configure(maxlen, max_weight, keep_first, ttl);
-            cleared
+            cleared.clear()
         };
-        let old = self.hooks.set(callables, ttl.is_some());
-        drop((cleared, old));
+        hooks.account.inline.store(inline, Relaxed);
+        drop(hooks.set(callables, ttl.is_some()));
+        slf.get().abandon(cleared);
+        if hooks.is_swept() {
+            open_to_detached(shared);
+            hooks.watched.begin(slf)?;
+        }
         Ok(())
     }
 
@@ -222,6 +255,7 @@ impl HistoryRing {
         let mut fallen = Fallen::new();
         let pushed = self.shared.lock().push_front(item, weight, now, &mut fallen);
         self.release(fallen);
+        self.ring();
         settle(pushed)
     }
 
@@ -260,14 +294,14 @@ impl HistoryRing {
             ring.open()?;
             ring.clear()
         };
-        drop(cleared);
+        self.abandon(cleared);
         Ok(())
     }
 
     /// Removes everything for good; the ring raises `RuntimeError` on use from then on.
     fn close(&self) {
         let cleared = self.shared.lock().close();
-        drop(cleared);
+        self.abandon(cleared);
         drop(self.hooks.set(Callables::default(), false));
     }
 
@@ -283,7 +317,7 @@ impl HistoryRing {
         };
         self.release(fallen);
         match spliced {
-            Ok(old) => drop(old),
+            Ok(old) => self.abandon(old),
             Err((new, refused)) => {
                 drop(new);
                 return Err(refuse(refused).into());
@@ -313,7 +347,8 @@ impl HistoryRing {
                 }
             };
             self.release(fallen);
-            drop(settle(old)?);
+            reclaim::retire(&self.hooks.account, settle(old)?);
+            reclaim::pace();
         }
         Ok(())
     }
@@ -326,7 +361,7 @@ impl HistoryRing {
             ring.prepare()?;
             ring.remove_where(|position| position >= start && position < stop && (position - start) % step.max(1) == 0)
         };
-        drop(removed);
+        self.abandon(removed);
         Ok(())
     }
 
@@ -377,6 +412,7 @@ impl HistoryRing {
         let mut fallen = Fallen::new();
         let pushed = self.shared.lock().push_until(item, weight, now.after(left), &mut fallen);
         self.release(fallen);
+        self.ring();
         settle(pushed)
     }
 
@@ -522,6 +558,13 @@ impl HistoryRing {
         self.hooks.errors.load(Relaxed)
     }
 
+    /// The statistics of what was retired.
+    fn _reclaimed<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = PyDict::new(py);
+        self.hooks.account.show(&stats)?;
+        Ok(stats)
+    }
+
     fn __sizeof__(&self) -> usize {
         size_of::<Self>() + 16 + self.shared.lock().bytes()
     }
@@ -539,9 +582,48 @@ impl HistoryRing {
 
     fn __clear__(&self) {
         let cleared = self.shared.lock().clear();
-        drop(cleared);
-        drop(self.hooks.take_queue());
+        self.abandon(cleared);
+        self.abandon(self.hooks.take_queue());
         drop(self.hooks.set(Callables::default(), false));
+    }
+}
+
+impl Swept for HistoryRing {
+    fn sweep(&self, now: Tick) -> Option<Tick> {
+        if !self.hooks.is_swept() {
+            return Some(Tick::NEVER);
+        }
+        if self.hooks.has_exit() {
+            return None;
+        }
+        let mut fallen = Fallen::new();
+        let (len, due) = {
+            let mut ring = self.shared.lock();
+            (ring.expire(now, sweep::ROUND, &mut fallen), ring.rearm())
+        };
+        if len > 0 {
+            let items = fallen.into_iter().map(|item| (item, None));
+            reclaim::retire_unseen(&self.hooks.account, len, Box::new(items));
+        }
+        Some(due)
+    }
+
+    fn deliver(&self) -> Tick {
+        drop(self.tick());
+        self.shared.lock().rearm()
+    }
+
+    fn disarm(&self) {
+        self.shared.lock().disarm();
+    }
+}
+
+impl Drop for HistoryRing {
+    fn drop(&mut self) {
+        self.hooks.watched.end();
+        let cleared = self.shared.lock().clear();
+        self.abandon(cleared);
+        self.abandon(self.hooks.take_queue());
     }
 }
 
@@ -715,7 +797,9 @@ unsafe fn assign_at(ring: &HistoryRing, index: isize, value: *mut PyObject) -> R
             HistoryRing::position(items.len(), index).map(|position| items.replace(position, item, weight, &mut fallen))
         };
         ring.release(fallen);
-        drop(settle(replaced.ok_or_else(|| self::index(RANGE))?)?);
+        reclaim::retire(&ring.hooks.account, settle(replaced.ok_or_else(|| self::index(RANGE))?)?);
+        reclaim::pace();
+        ring.ring();
         Ok(0)
     }
 }

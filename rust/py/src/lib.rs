@@ -11,6 +11,8 @@ mod lru_cache;
 mod names;
 mod reclaim;
 mod sizeof;
+mod sweep;
+mod tell;
 mod transfer;
 mod value;
 mod walk;
@@ -26,7 +28,11 @@ mod _core {
     #[pymodule_export]
     use crate::lru_cache::LRUCache;
     #[pymodule_export]
+    use crate::reclaim::{flush, reclaim};
+    #[pymodule_export]
     use crate::sizeof::{deep_sizeof, entry_bytes};
+    #[pymodule_export]
+    use crate::sweep::{_after_fork_in_child, _after_fork_in_parent, _before_fork, _end};
     #[pymodule_export]
     use crate::transfer::{Claim, TransferMap};
     #[pymodule_export]
@@ -51,11 +57,13 @@ mod _core {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         let py = module.py();
+        crate::ffi::check_digits(py)?;
         // PyO3 looks whether there is an interpreter when it first attaches, which must not be while one goes down.
         Python::attach(|_| ());
         crate::names::Names::get(py)?;
         crate::lru_cache::slots(py)?;
         crate::history::slots(py)?;
-        crate::transfer::slots(py)
+        crate::transfer::slots(py)?;
+        crate::sweep::set_up(module)
     }
 }

@@ -1,51 +1,84 @@
-//! The lock of a container. Where there is a GIL, every thread that reaches a container holds it, and keeps it for as
-//! long as it holds the container's lock, for nothing foreign runs in between (law 1). So the GIL is the lock already:
-//! what remains is a flag, which costs no atomic exchange (half the time of a hit) and finds breaches of law 1.
+//! The lock of a container. Where there is a GIL, every attached thread that reaches a container holds it, and keeps it
+//! for as long as it holds the container's lock, for nothing foreign runs in between (law 1). So the GIL is the lock
+//! already: what remains is a flag, which costs no atomic exchange (half the time of a hit) and finds breaches of law 1.
+//!
+//! A container that the sweeper watches is reached by a thread that holds no GIL: it is given a real lock then.
 
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) type Lock = parking_lot::RawMutex;
 #[cfg(not(Py_GIL_DISABLED))]
-pub(crate) type Lock = GilLock;
+pub(crate) type Lock = gil::GilLock;
 
 /// A container's structure behind its lock.
 pub(crate) type Shared<C> = ullage_core::Shared<C, Lock>;
 
+/// Opens a container's lock to threads that are not attached. The caller is attached, and not inside.
+pub(crate) fn open_to_detached<C>(shared: &Shared<C>) {
+    // SAFETY: the lock is not unlocked, only opened.
+    #[cfg(not(Py_GIL_DISABLED))]
+    unsafe { shared.mutex().raw() }.open();
+    #[cfg(Py_GIL_DISABLED)]
+    let _ = shared;
+}
+
 #[cfg(not(Py_GIL_DISABLED))]
 mod gil {
     use parking_lot::lock_api::{GuardNoSend, RawMutex};
-    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 
-    /// A flag that says that the holder of the GIL is inside.
-    #[derive(Debug)]
-    pub(crate) struct GilLock(AtomicBool);
+    const FREE: u8 = 0;
+    /// The holder of the GIL is inside.
+    const HELD: u8 = 1;
+    /// The GIL says nothing about who is inside: the mutex does.
+    const OPEN: u8 = 2;
 
-    // SAFETY: only threads that hold the GIL call this: the containers are reached through slots, methods and
-    // `tp_traverse` of Python objects, and no thread gives the GIL up while it is inside. So two holders could only be
-    // one thread that came back to where it is, which `lock` refuses.
+    /// A flag for the holder of the GIL, and a mutex for when that is not enough.
+    pub(crate) struct GilLock {
+        state: AtomicU8,
+        mutex: parking_lot::RawMutex,
+    }
+
+    impl GilLock {
+        pub(super) fn open(&self) {
+            assert!(self.state.swap(OPEN, Relaxed) != HELD, "the lock of a container was opened from inside");
+        }
+    }
+
+    // SAFETY: until the lock is opened, only threads that hold the GIL call this: the containers are reached through
+    // slots, methods and `tp_traverse` of Python objects, and no thread gives the GIL up while it is inside. So two
+    // holders could only be one thread that came back to where it is, which `lock` refuses. It is opened by a holder of
+    // the GIL that is not inside, so nobody is, and from then on every holder has the mutex.
     unsafe impl RawMutex for GilLock {
         #[allow(clippy::declare_interior_mutable_const)]
-        const INIT: GilLock = GilLock(AtomicBool::new(false));
+        const INIT: GilLock = GilLock { state: AtomicU8::new(FREE), mutex: parking_lot::RawMutex::INIT };
         type GuardMarker = GuardNoSend;
 
         #[inline(always)]
         fn lock(&self) {
-            assert!(self.try_lock(), "foreign code came back to a container that it was called under the lock of");
+            match self.state.load(Relaxed) {
+                FREE => self.state.store(HELD, Relaxed),
+                OPEN => self.mutex.lock(),
+                _ => panic!("foreign code came back to a container that it was called under the lock of"),
+            }
         }
 
         #[inline(always)]
         fn try_lock(&self) -> bool {
-            if self.0.load(Relaxed) {
-                return false;
+            match self.state.load(Relaxed) {
+                FREE => self.state.store(HELD, Relaxed),
+                OPEN => return self.mutex.try_lock(),
+                _ => return false,
             }
-            self.0.store(true, Relaxed);
             true
         }
 
         #[inline(always)]
         unsafe fn unlock(&self) {
-            self.0.store(false, Relaxed);
+            match self.state.load(Relaxed) {
+                // SAFETY: the caller holds the lock, and since it is open, that is the mutex.
+                OPEN => unsafe { self.mutex.unlock() },
+                _ => self.state.store(FREE, Relaxed),
+            }
         }
     }
 }
-#[cfg(not(Py_GIL_DISABLED))]
-pub(crate) use gil::GilLock;

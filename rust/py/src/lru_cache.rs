@@ -5,8 +5,10 @@ use crate::error::{empty, missing, Error, Result};
 use crate::ffi::{self, attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
-use crate::lock::Shared;
+use crate::lock::{open_to_detached, Shared};
 use crate::reclaim;
+use crate::sweep::{self, Swept};
+use crate::tell;
 use crate::value::{gather, Object};
 use crate::walk::{Kind, Walk};
 use pyo3::ffi::{PyObject, Py_ssize_t};
@@ -16,7 +18,7 @@ use pyo3::types::{PyDict, PyList, PyTuple};
 use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use ullage_core::{Cause, Lru, New, Removed, Tick};
+use ullage_core::{Cause, Cleared, Lru, New, Probe, Removed, Tick};
 
 /// Entries that are moved out in one piece, between which others may run.
 const BATCH: usize = 256;
@@ -40,7 +42,7 @@ impl LRUCache {
     }
 
     /// `cache[key]`, `get`: a use.
-    #[inline(always)]
+    #[inline(never)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
@@ -55,24 +57,85 @@ impl LRUCache {
     /// `cache[key] = value`.
     #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
+        if self.hooks.is_plain() && ttl.is_none() {
+            return self.store_plain(key, value);
+        }
+        self.store_weighed(key, value, ttl)
+    }
+
+    #[inline(never)]
+    fn store_weighed(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let new = self.weigh(key, value, ttl)?;
         self.put(key, new)
+    }
+
+    /// As [`put`](Self::put), where all there is to an entry is its value: the key is owned only if it is new.
+    #[inline(never)]
+    fn store_plain(&self, key: &Key, value: Object) -> Result<()> {
+        self.note_collectable(&value);
+        // What leaves after the lock is given back: the old value, or what makes room for a new entry.
+        let (mut value, mut moved) = (Some(value), None);
+        let stored = self.shared.ask(key, |lru, probe| {
+            let found = lru.spot(key.hash, probe)?;
+            let value = value.take().expect("a value is stored once");
+            let value = match lru.swap(found, value) {
+                Ok(old) => return Ok(Some(old)),
+                Err(value) => value,
+            };
+            let object = key.to_object();
+            self.note_collectable(&object);
+            let new = New { hash: key.hash, pair: Some((object, value)), weight: 1, ttl: None };
+            let (new, removed) = moved.insert((new, Removed::new()));
+            lru.put_at(found, new, Tick(0), removed).map(|()| None)
+        });
+        if let Some((_, removed)) = moved {
+            tell::release(&self.hooks, removed);
+        }
+        if let Some(old) = stored? {
+            reclaim::retire(&self.hooks.account, old);
+            reclaim::pace();
+        }
+        Ok(())
     }
 
     #[inline(always)]
     fn put(&self, key: &Key, mut new: New<Object, Object>) -> Result<()> {
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
-        let stored = self.shared.ask(key, |lru, probe| lru.put(probe, &mut new, now, &mut removed));
-        reclaim::release(&self.hooks, removed);
-        stored
+        let stored = self.shared.ask(key, |lru, probe| {
+            lru.put(probe, &mut new, now, &mut removed)?;
+            Ok(lru.alarm())
+        });
+        tell::release(&self.hooks, removed);
+        self.ring(stored?);
+        Ok(())
+    }
+
+    /// Tells the sweeper of a deadline that is nearer than what it knows.
+    #[inline(always)]
+    fn ring(&self, alarm: Option<Tick>) {
+        if let Some(at) = alarm {
+            self.hooks.watched.wake_by(at);
+        }
+    }
+
+    /// From now on entries have lifetimes, and the sweeper comes for those that are over.
+    fn be_timed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let LRUCache { hooks, shared, .. } = slf.get();
+        hooks.set_timed();
+        if hooks.is_swept() {
+            open_to_detached(shared);
+            hooks.watched.begin(slf)?;
+        }
+        Ok(())
     }
 
     /// An entry ready to be stored: weighed, with nothing held.
     #[inline(always)]
     fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
         let object = key.to_object();
-        self.note_collectable(&object, &value);
+        self.note_collectable(&object);
+        self.note_collectable(&value);
         let weight = self.hooks.weigh(|weigher| {
             let py = weigher.py();
             Ok(weigher.call1((object.bind(py), value.bind(py)))?.unbind())
@@ -81,8 +144,8 @@ impl LRUCache {
     }
 
     #[inline(always)]
-    fn note_collectable(&self, key: &Object, value: &Object) {
-        if !self.collectable.load(Relaxed) && (key.is_collectable() || value.is_collectable()) {
+    fn note_collectable(&self, object: &Object) {
+        if !self.collectable.load(Relaxed) && object.is_collectable() {
             self.collectable.store(true, Relaxed);
         }
     }
@@ -97,7 +160,7 @@ impl LRUCache {
     /// Tells the hook of an entry that goes to the caller.
     fn tell_taken(&self, key: Object, value: Object, cause: Cause) -> (Object, Object) {
         if self.hooks.has_exit() {
-            reclaim::tell(&self.hooks, std::iter::once((key.dup(), value.dup(), cause)));
+            tell::tell(&self.hooks, std::iter::once((key.dup(), value.dup(), cause)));
         }
         (key, value)
     }
@@ -122,15 +185,21 @@ impl LRUCache {
             lru.expire(now, BATCH, &mut removed);
             lru.len(now)
         };
-        reclaim::release(&self.hooks, removed);
+        tell::release(&self.hooks, removed);
         Ok(len)
     }
 
-    /// Drops what a cleared map held, after telling the hook.
-    fn let_go(&self, cleared: ullage_core::Cleared<Object, Object>) {
+    /// Lets go of what a cleared map held, after telling the hook.
+    fn let_go(&self, cleared: Cleared<Object, Object>) {
         if self.hooks.has_exit() {
-            reclaim::tell(&self.hooks, cleared.map(|(key, value)| (key, value, Cause::Explicit)));
+            tell::tell(&self.hooks, cleared.map(|(key, value)| (key, value, Cause::Explicit)));
+        } else {
+            self.abandon(cleared);
         }
+    }
+
+    fn abandon(&self, cleared: Cleared<Object, Object>) {
+        reclaim::abandon(&self.hooks.account, cleared.len(), cleared.map(|(key, value)| (key, Some(value))));
     }
 
     /// Copies of some live entries, made under the lock, used outside it.
@@ -187,16 +256,19 @@ impl LRUCache {
     }
 
     /// Opens the cache. Times in nanoseconds.
-    #[pyo3(signature = (maxsize, weigher, ttl, idle, on_evict, timer))]
+    #[pyo3(signature = (maxsize, weigher, ttl, idle, on_evict, timer, inline))]
+    #[allow(clippy::too_many_arguments)]
     fn _configure(
-        &self,
+        slf: &Bound<'_, Self>,
         maxsize: Option<u64>,
         weigher: Option<&Bound<'_, PyAny>>,
         ttl: Option<u64>,
         idle: Option<u64>,
         on_evict: Option<&Bound<'_, PyAny>>,
         timer: Option<&Bound<'_, PyAny>>,
+        inline: bool,
     ) -> PyResult<()> {
+        let cache = slf.get();
         let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
         let callables = Callables {
             weigher: weigher.map(Object::new),
@@ -205,14 +277,18 @@ impl LRUCache {
             origin,
         };
         let cleared = {
-            let mut lru = self.shared.lock();
+            let mut lru = cache.shared.lock();
             let cleared = lru.clear();
             lru.configure(maxsize, weigher.is_some(), ttl, idle);
             cleared
         };
-        let old = self.hooks.set(callables, ttl.is_some() || idle.is_some());
-        drop((cleared, old));
-        Ok(())
+        cache.hooks.account.inline.store(inline, Relaxed);
+        drop(cache.hooks.set(callables, false));
+        cache.abandon(cleared);
+        match ttl.or(idle) {
+            Some(_) => Self::be_timed(slf),
+            None => Ok(()),
+        }
     }
 
     // The doors. These bodies stand for the slots' names; `slots()` puts raw functions in their place.
@@ -255,6 +331,15 @@ impl LRUCache {
         self.pairs(py, n, true)
     }
 
+    /// At most `n` pairs, whatever their age: fewer where entries have left.
+    fn _scattered<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyList>> {
+        let pairs = {
+            let lru = self.shared.lock();
+            gather(n.min(lru.len(Tick(0))), lru.sample(n).map(|(key, value)| (key.dup(), value.dup())))?
+        };
+        PyList::new(py, pairs.into_iter().map(|(key, value)| (key.into_bound(py), value.into_bound(py))))
+    }
+
     /// All entries, oldest first, with their weights and the nanoseconds left of their ttl.
     fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let now = self.hooks.now()?;
@@ -273,14 +358,21 @@ impl LRUCache {
     }
 
     /// Stores an entry that another cache exported: with the weight that was taken then, whatever it would be now.
-    fn _import(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, weight: u64, left: Option<u64>) -> Result<()> {
+    fn _import(
+        slf: &Bound<'_, Self>,
+        key: &Bound<'_, PyAny>,
+        value: &Bound<'_, PyAny>,
+        weight: u64,
+        left: Option<u64>,
+    ) -> Result<()> {
         let key = self::key(key)?;
         if left.is_some() {
-            self.hooks.set_timed();
+            Self::be_timed(slf)?;
         }
         let pair = (key.to_object(), Object::new(value));
-        self.note_collectable(&pair.0, &pair.1);
-        self.put(&key, New { hash: key.hash, pair: Some(pair), weight, ttl: Some(left.unwrap_or(u64::MAX)) })
+        slf.get().note_collectable(&pair.0);
+        slf.get().note_collectable(&pair.1);
+        slf.get().put(&key, New { hash: key.hash, pair: Some(pair), weight, ttl: Some(left.unwrap_or(u64::MAX)) })
     }
 
     /// An iterator: 0 keys, 1 values, 2 items.
@@ -293,13 +385,17 @@ impl LRUCache {
     // Using.
 
     /// Counts as a use of `key` without reading it; with `ttl` (nanoseconds) its lifetime starts again.
-    fn _touch(&self, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
-        let key = self::key(key)?;
+    fn _touch(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
+        let (cache, key) = (slf.get(), self::key(key)?);
         if ttl.is_some() {
-            self.hooks.set_timed();
+            Self::be_timed(slf)?;
         }
-        let now = self.hooks.now()?;
-        self.shared.ask(&key, |lru, probe| lru.touch(key.hash, probe, ttl, now))
+        let now = cache.hooks.now()?;
+        let touch =
+            |lru: &mut Lru<_, _>, probe: &mut Probe<'_, _, _>| Ok((lru.touch(key.hash, probe, ttl, now)?, lru.alarm()));
+        let (touched, alarm) = cache.shared.ask(&key, touch)?;
+        cache.ring(alarm);
+        Ok(touched)
     }
 
     /// Moves `key` to the end that is evicted last, or, with `last=False`, first.
@@ -315,12 +411,12 @@ impl LRUCache {
     }
 
     /// Stores a value with a lifetime of its own, in nanoseconds.
-    fn _set(&self, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<()> {
+    fn _set(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<()> {
         let key = self::key(key)?;
         if ttl.is_some() {
-            self.hooks.set_timed();
+            Self::be_timed(slf)?;
         }
-        self.store(&key, Object::new(value), ttl)
+        slf.get().store(&key, Object::new(value), ttl)
     }
 
     /// The value for `key`; `default`, stored, if there is none.
@@ -337,11 +433,14 @@ impl LRUCache {
         let mut new = self.weigh(&key, Object::new(&default), None)?;
         let now = self.hooks.now()?;
         let mut removed = Removed::new();
-        let found = self
-            .shared
-            .ask(&key, |lru, probe| Ok(lru.put_if_absent(probe, &mut new, now, &mut removed)?.map(Object::dup)));
-        reclaim::release(&self.hooks, removed);
-        Ok(found?.map_or(default, |value| value.into_bound(py)).unbind())
+        let found = self.shared.ask(&key, |lru, probe| {
+            let found = lru.put_if_absent(probe, &mut new, now, &mut removed)?.map(Object::dup);
+            Ok((found, lru.alarm()))
+        });
+        tell::release(&self.hooks, removed);
+        let (found, alarm) = found?;
+        self.ring(alarm);
+        Ok(found.map_or(default, |value| value.into_bound(py)).unbind())
     }
 
     // Removing.
@@ -357,7 +456,7 @@ impl LRUCache {
             lru.open()?;
             lru.pop(last, Cause::Explicit, now, &mut removed)
         };
-        reclaim::release(&self.hooks, removed);
+        tell::release(&self.hooks, removed);
         let (key, value) = popped.ok_or_else(|| empty("popitem(): the cache is empty"))?;
         let (key, value) = self.tell_taken(key, value, Cause::Explicit);
         Ok((key.into_bound(py).unbind(), value.into_bound(py).unbind()))
@@ -373,7 +472,7 @@ impl LRUCache {
                 lru.open().map_err(Error::from)?;
                 lru.pop(false, Cause::Size, now, &mut removed)
             };
-            reclaim::release(&self.hooks, removed);
+            tell::release(&self.hooks, removed);
             let Some((key, value)) = popped else { break };
             let (key, value) = self.tell_taken(key, value, Cause::Size);
             evicted.append((key.into_bound(py), value.into_bound(py)))?;
@@ -393,7 +492,7 @@ impl LRUCache {
                 lru.expire(now, BATCH, &mut removed)
             };
             total += done;
-            reclaim::release(&self.hooks, removed);
+            tell::release(&self.hooks, removed);
             if done < BATCH {
                 return Ok(total);
             }
@@ -440,7 +539,7 @@ impl LRUCache {
                 lru.set_bound(if done { bound } else { Some(step) }, now, &mut removed);
                 done
             };
-            reclaim::release(&self.hooks, removed);
+            tell::release(&self.hooks, removed);
             if done {
                 return Ok(());
             }
@@ -490,6 +589,7 @@ impl LRUCache {
             dict.set_item(name, count)?;
         }
         dict.set_item("maxsize", bound)?;
+        self.hooks.account.show(&dict)?;
         Ok(dict)
     }
 
@@ -512,8 +612,48 @@ impl LRUCache {
 
     fn __clear__(&self) {
         let cleared = self.shared.lock().clear();
-        drop(cleared);
+        self.abandon(cleared);
         drop(self.hooks.set(Callables::default(), false));
+    }
+}
+
+impl Swept for LRUCache {
+    fn sweep(&self, now: Tick) -> Option<Tick> {
+        if !self.hooks.is_swept() {
+            return Some(Tick::NEVER);
+        }
+        if self.hooks.has_exit() {
+            return None;
+        }
+        let mut removed = Removed::new();
+        let due = {
+            let mut lru = self.shared.lock();
+            lru.expire(now, sweep::ROUND, &mut removed);
+            lru.rearm()
+        };
+        if !removed.is_empty() {
+            let len = removed.len();
+            let entries = removed.into_iter().map(|(key, value, _)| (key, Some(value)));
+            reclaim::retire_unseen(&self.hooks.account, len, Box::new(entries));
+        }
+        Some(due)
+    }
+
+    fn deliver(&self) -> Tick {
+        drop(self.expire());
+        self.shared.lock().rearm()
+    }
+
+    fn disarm(&self) {
+        self.shared.lock().disarm();
+    }
+}
+
+impl Drop for LRUCache {
+    fn drop(&mut self) {
+        self.hooks.watched.end();
+        let cleared = self.shared.lock().clear();
+        self.abandon(cleared);
     }
 }
 

@@ -1,77 +1,440 @@
-//! The only place where what left a container is dropped: after its hook was called, and with no lock held.
+//! The only place where what left a container is dropped: after its hook was called, with no lock held, and so many
+//! references at a time that nobody is stalled.
+//!
+//! What is cheap to free (a string, a number, a reference that is not the last) is dropped on the spot. The rest is
+//! *retired*: it waits in a pile that the whole process shares, and each write to any container frees a slice of it.
+//! Lists, dicts, sets and tuples that nobody else holds are taken apart from the end, their children following; other
+//! objects are dropped whole. The sweeper comes for what no write has come for.
+//!
+//! The collector does not see what is retired: to it these are references from outside, and they go away by themselves.
 
-use crate::ffi::{self, attached};
-use crate::hooks::Hooks;
-use crate::names::Names;
+use crate::hooks::monotonic;
+use crate::sweep;
 use crate::value::Object;
+use parking_lot::Mutex;
+use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
-use std::sync::atomic::Ordering::Relaxed;
-use ullage_core::{Cause, Removed};
+use pyo3::types::PyDict;
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ptr::{addr_of_mut, null_mut};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, LazyLock};
 
-/// Tells the exit hook of everything that left a map, then drops it.
-#[inline]
-pub(crate) fn release(hooks: &Hooks, removed: Removed<Object, Object>) {
-    if !removed.is_empty() && hooks.has_exit() {
-        tell(hooks, removed.into_iter());
+/// References that one write frees.
+const SLICE: usize = 64;
+/// References known to be retired from which on no more are: memory wins over latency.
+const MOST: usize = 2 << 20;
+/// References, and nanoseconds, for which a call that lets go of much (`clear`, `close`, the end of a container) frees
+/// some of it itself.
+const HANDFUL: usize = 4096;
+const SPELL: u64 = 300_000;
+/// A container with no more items than this, all of them cheap, is cheap itself.
+const FEW: usize = 32;
+/// A structure that held more than this takes a while to unmap.
+const MANY: usize = 10_000;
+
+/// What a container retired, and what became of it.
+#[derive(Default)]
+pub(crate) struct Account {
+    /// Objects that wait.
+    pub(crate) retired: AtomicU64,
+    /// The most that ever waited.
+    pub(crate) retired_max: AtomicU64,
+    /// References freed in slices.
+    pub(crate) reclaimed: AtomicU64,
+    /// Nanoseconds that this took.
+    pub(crate) nanos: AtomicU64,
+    /// Whether everything is dropped on the spot.
+    pub(crate) inline: AtomicBool,
+}
+
+impl Account {
+    /// Adds its statistics to a container's.
+    pub(crate) fn show(&self, stats: &Bound<'_, PyDict>) -> PyResult<()> {
+        let counts = [("retired", &self.retired), ("retired_max", &self.retired_max), ("reclaimed", &self.reclaimed)];
+        for (name, count) in counts {
+            stats.set_item(name, count.load(Relaxed))?;
+        }
+        stats.set_item("reclaim_seconds", self.nanos.load(Relaxed) as f64 / 1e9)
     }
 }
 
-/// As [`release`], one entry at a time: what is dropped is never more than what was told.
-#[cold]
-pub(crate) fn tell(hooks: &Hooks, removed: impl Iterator<Item = (Object, Object, Cause)>) {
-    attached(|py| {
-        for (key, value, cause) in removed {
-            let Some(hook) = hooks.on_exit() else { continue };
-            let arguments = (key.bind(py), value.bind(py), cause_object(py, cause));
-            call(py, hooks, &hook, |hook| hook.call1(arguments).map(drop));
-        }
-    });
+/// The entries of a map or a ring that was cleared, with the structure that they stood in.
+pub(crate) type Contents = Box<dyn Iterator<Item = (Object, Option<Object>)> + Send>;
+
+enum Retired {
+    /// Of a tuple, so many items have been taken: null stands in their places.
+    Object { object: Object, taken: usize },
+    /// With how many there were.
+    Contents(Contents, usize),
 }
 
-/// Tells a ring's hook what fell off, then drops it. What falls while the hook runs, in this thread or another, queues
-/// up behind, so that the hook hears of everything once and in order.
+/// What left a container together: on the stack is what is taken apart next, what it stood in below.
+struct Lot {
+    stack: Vec<Retired>,
+    account: Arc<Account>,
+    objects: u64,
+    /// References known to be held by it.
+    references: usize,
+}
+
+struct Pile {
+    lots: VecDeque<Lot>,
+    references: usize,
+}
+
+/// Under this lock lots only come and go: a thread that frees one owns it meanwhile.
+static PILE: Mutex<Pile> = Mutex::new(Pile { lots: VecDeque::new(), references: 0 });
+/// How many lots wait: what a write looks at.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+/// References that were ever freed in slices.
+static FREED: AtomicU64 = AtomicU64::new(0);
+/// Whether the interpreter goes down: nobody would come for what is retired.
+static ENDED: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    /// Whether this thread frees a slice: a finalizer that writes to a container frees none within it.
+    static BUSY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets go of an object that has left a container.
+#[inline(always)]
+pub(crate) fn retire(account: &Arc<Account>, object: Object) {
+    if is_cheap(&object) {
+        drop(object);
+    } else {
+        retire_last(account, object);
+    }
+}
+
 #[cold]
-pub(crate) fn tell_fallen(hooks: &Hooks, fallen: impl Iterator<Item = Object>) {
-    hooks.queue(fallen);
-    // A hook that itself makes something fall, for ever, must not keep its caller for ever: the rest waits.
-    for _ in 0..MOST_CALLS {
-        if hooks.is_queue_empty() {
-            return;
+fn retire_last(account: &Arc<Account>, object: Object) {
+    let references = size(&object);
+    if is_inline(account) || references.is_some_and(|n| n <= FEW && holds_only_cheap(&object)) || is_full() {
+        drop(object);
+        return;
+    }
+    put(account, Retired::object(object), 1, references.unwrap_or(1));
+}
+
+/// Takes over what a detached thread has moved out of a container. Nothing is known of it yet but its number.
+pub(crate) fn retire_unseen(account: &Arc<Account>, len: usize, contents: Contents) {
+    put(account, Retired::Contents(contents, len), len as u64, 2 * len);
+}
+
+/// Lets go of all that a container held: some now, the rest in slices.
+pub(crate) fn abandon<I>(account: &Arc<Account>, len: usize, contents: I)
+where
+    I: Iterator<Item = (Object, Option<Object>)> + Send + 'static,
+{
+    if len == 0 || is_inline(account) {
+        contents.for_each(drop);
+        return;
+    }
+    put(account, Retired::Contents(Box::new(contents), len), len as u64, 2 * len);
+    free(HANDFUL);
+    free_for(SPELL);
+    while is_full() && free(SLICE) > 0 {}
+}
+
+/// Frees a slice of what is retired, if anything is: what every write does.
+#[inline(always)]
+pub(crate) fn pace() {
+    if is_any() {
+        free(SLICE);
+    }
+}
+
+#[inline(always)]
+pub(crate) fn is_any() -> bool {
+    WAITING.load(Relaxed) != 0
+}
+
+/// No more than this is retired at once, one value aside.
+pub(crate) fn is_full() -> bool {
+    PILE.lock().references > MOST
+}
+
+/// References that were ever freed in slices.
+pub(crate) fn freed() -> u64 {
+    FREED.load(Relaxed)
+}
+
+/// Frees everything, and retires nothing from now on.
+pub(crate) fn end() {
+    ENDED.store(true, Relaxed);
+    while free(usize::MAX) > 0 {}
+}
+
+fn is_inline(account: &Account) -> bool {
+    ENDED.load(Relaxed) || account.inline.load(Relaxed)
+}
+
+fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize) {
+    let waiting = account.retired.fetch_add(objects, Relaxed) + objects;
+    account.retired_max.fetch_max(waiting, Relaxed);
+    let lot = Lot { stack: vec![retired], account: account.clone(), objects, references };
+    let mut pile = PILE.lock();
+    pile.references += references;
+    pile.lots.push_back(lot);
+    WAITING.store(pile.lots.len(), Relaxed);
+}
+
+fn next() -> Option<Lot> {
+    let mut pile = PILE.lock();
+    let lot = pile.lots.pop_front()?;
+    pile.references -= lot.references;
+    WAITING.store(pile.lots.len(), Relaxed);
+    Some(lot)
+}
+
+fn put_back(lot: Lot) {
+    let mut pile = PILE.lock();
+    pile.references += lot.references;
+    pile.lots.push_front(lot);
+    WAITING.store(pile.lots.len(), Relaxed);
+}
+
+/// Frees slices for so many nanoseconds, and says how many references that were.
+pub(crate) fn free_for(nanos: u64) -> usize {
+    let (begin, mut total) = (monotonic().0, 0);
+    while is_any() && monotonic().0 - begin < nanos {
+        match free(SLICE) {
+            0 => break,
+            freed => total += freed,
         }
-        let Some(_delivery) = hooks.deliver() else { return };
-        attached(|py| {
-            let items: Vec<_> = hooks.take_queue().into_iter().map(|item| item.into_bound(py)).collect();
-            match hooks.on_exit() {
-                Some(hook) if !items.is_empty() => call(py, hooks, &hook, |hook| hook.call1((items,)).map(drop)),
-                _ => drop(items),
+    }
+    total
+}
+
+/// Frees at most `budget` references, and says how many. The thread is attached, and holds no lock.
+#[cold]
+pub(crate) fn free(budget: usize) -> usize {
+    if BUSY.replace(true) {
+        return 0;
+    }
+    // An exception may be on its way, as where a container ends; a finalizer must neither see it nor lose it.
+    // SAFETY: attached; the three go back where they came from, by `Pause`.
+    let _pause = unsafe {
+        let mut pause = Pause([null_mut(); 3]);
+        let [kind, value, traceback] = &mut pause.0;
+        ffi::PyErr_Fetch(kind, value, traceback);
+        pause
+    };
+    let mut left = budget;
+    while left > 0 {
+        let Some(mut lot) = next() else { break };
+        let (begin, before) = (monotonic().0, left);
+        lot.free(&mut left);
+        lot.account.nanos.fetch_add(monotonic().0 - begin, Relaxed);
+        lot.account.reclaimed.fetch_add((before - left) as u64, Relaxed);
+        FREED.fetch_add((before - left) as u64, Relaxed);
+        if !lot.stack.is_empty() {
+            put_back(lot);
+        }
+    }
+    if is_any() {
+        sweep::look_after_the_pile();
+    }
+    budget - left
+}
+
+/// An exception put aside, and the mark that this thread frees a slice.
+struct Pause([*mut PyObject; 3]);
+
+impl Drop for Pause {
+    fn drop(&mut self) {
+        let [kind, value, traceback] = self.0;
+        // SAFETY: attached; what `PyErr_Fetch` gave.
+        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        BUSY.set(false);
+    }
+}
+
+impl Lot {
+    fn free(&mut self, left: &mut usize) {
+        while *left > 0 {
+            let Some(top) = self.stack.last_mut() else { break };
+            *left -= 1;
+            self.references = self.references.saturating_sub(1);
+            let Some((item, other)) = top.pop() else {
+                match self.stack.pop() {
+                    Some(Retired::Contents(husk, len)) if len > MANY => sweep::discard(husk),
+                    emptied => drop(emptied),
+                }
+                continue;
+            };
+            if matches!(top, Retired::Contents(..)) {
+                self.objects -= 1;
+                self.account.retired.fetch_sub(1, Relaxed);
             }
-        });
-    }
-}
-
-const MOST_CALLS: usize = 10_000;
-
-/// Calls a hook whose exceptions must not reach whoever happened to cause the call.
-pub(crate) fn call<'py>(
-    py: Python<'py>,
-    hooks: &Hooks,
-    hook: &Object,
-    body: impl FnOnce(&Bound<'py, PyAny>) -> PyResult<()>,
-) {
-    let hook = hook.bind(py);
-    if let Err(error) = ffi::nested(py, || body(&hook)) {
-        hooks.errors.fetch_add(1, Relaxed);
-        error.write_unraisable(py, Some(&hook));
-    }
-}
-
-/// The member of `ullage.Cause` for a cause.
-fn cause_object(py: Python<'_>, cause: Cause) -> Py<PyAny> {
-    match Names::get(py) {
-        Ok(names) => names.causes[cause as usize].clone_ref(py),
-        Err(error) => {
-            error.write_unraisable(py, None);
-            py.None()
+            // What is nearly empty is finished first, so that a chain is no deep stack; else the child comes first, so
+            // that many children are no long one.
+            let nearly_empty = top.len() <= FEW;
+            for child in [Some(item), other].into_iter().flatten() {
+                if is_cheap(&child) {
+                    drop(child);
+                    continue;
+                }
+                self.references += size(&child).unwrap_or(0);
+                let at = self.stack.len() - usize::from(nearly_empty);
+                self.stack.insert(at, Retired::object(child));
+            }
         }
+        if self.stack.is_empty() {
+            self.account.retired.fetch_sub(std::mem::take(&mut self.objects), Relaxed);
+        }
+    }
+}
+
+/// Frees at most `budget` references of what containers have retired, everything by default. Returns how many.
+#[pyfunction]
+#[pyo3(signature = (budget = None))]
+pub(crate) fn reclaim(budget: Option<usize>) -> usize {
+    free(budget.unwrap_or(usize::MAX))
+}
+
+/// Frees everything that containers have retired, and what that retires.
+#[pyfunction]
+pub(crate) fn flush() {
+    while free(usize::MAX) > 0 {}
+}
+
+impl Retired {
+    fn object(object: Object) -> Retired {
+        Retired::Object { object, taken: 0 }
+    }
+
+    /// Takes the last item or pair out of an exact container that nobody else holds; None if there is none, or if the
+    /// object is another, to be dropped whole.
+    fn pop(&mut self) -> Option<(Object, Option<Object>)> {
+        let (object, taken) = match self {
+            Retired::Contents(contents, _) => return contents.next(),
+            Retired::Object { object, taken } => (object, taken),
+        };
+        let items = if is_cheap(object) { None } else { size(object) }?;
+        let raw = object.as_ptr();
+        // SAFETY: the object is valid and ours alone. Untracked, it cannot be found through the collector, so nobody
+        // sees it half taken apart; its deallocator expects that it may be.
+        unsafe { ffi::PyObject_GC_UnTrack(raw.cast()) };
+        let last = items.checked_sub(*taken + 1)?;
+        // SAFETY: each branch has compared the exact type; the container is ours alone and has a last item.
+        unsafe {
+            if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
+                let item = ffi::PyList_GET_ITEM(raw, last as isize);
+                (*raw.cast::<ffi::PyVarObject>()).ob_size = last as isize;
+                return Object::from_owned(item).map(|item| (item, None));
+            }
+            if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
+                *taken += 1;
+                return take_tuple_item(raw, last).map(|item| (item, None));
+            }
+            if is_exactly(object, addr_of_mut!(ffi::PySet_Type)) {
+                return or_whole(ffi::PySet_Pop(raw)).map(|item| (item, None));
+            }
+            let pair = or_whole(pop_pair(raw))?;
+            Some((take_tuple_item(pair.as_ptr(), 0)?, take_tuple_item(pair.as_ptr(), 1)))
+        }
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Retired::Contents(..) => usize::MAX,
+            Retired::Object { object, taken } => size(object).unwrap_or(0) - taken,
+        }
+    }
+}
+
+/// Whether dropping this reference frees one object at most: it is not the last, or the object refers to nothing.
+#[inline(always)]
+fn is_cheap(object: &Object) -> bool {
+    // SAFETY: a valid object has a valid type, and the thread is attached.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) > 1 || ffi::PyType_IS_GC(ffi::Py_TYPE(object.as_ptr())) == 0 }
+}
+
+#[inline]
+fn is_exactly(object: &Object, class: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: a valid object has a type.
+    unsafe { ffi::Py_TYPE(object.as_ptr()) == class }
+}
+
+/// The number of items of a container that can be taken apart; None for any other object.
+fn size(object: &Object) -> Option<usize> {
+    let raw = object.as_ptr();
+    // SAFETY: each branch has compared the exact type.
+    let size = unsafe {
+        if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
+            ffi::PyList_GET_SIZE(raw)
+        } else if is_exactly(object, addr_of_mut!(ffi::PyDict_Type)) {
+            ffi::PyDict_Size(raw)
+        } else if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
+            ffi::PyTuple_GET_SIZE(raw)
+        } else if is_exactly(object, addr_of_mut!(ffi::PySet_Type)) {
+            ffi::PySet_Size(raw)
+        } else {
+            return None;
+        }
+    };
+    Some(size as usize)
+}
+
+/// Whether a small container holds nothing that would take long to free.
+fn holds_only_cheap(object: &Object) -> bool {
+    // SAFETY: the items are borrowed from the container, looked at and not kept; nothing runs in between.
+    unsafe {
+        let raw = object.as_ptr();
+        let is_cheap = |item: *mut PyObject| {
+            item.is_null() || is_cheap(&ManuallyDrop::new(Object::from_owned(item).expect("checked for null")))
+        };
+        if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
+            return (0..ffi::PyList_GET_SIZE(raw)).all(|i| is_cheap(ffi::PyList_GET_ITEM(raw, i)));
+        }
+        if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
+            return (0..ffi::PyTuple_GET_SIZE(raw)).all(|i| is_cheap(ffi::PyTuple_GET_ITEM(raw, i)));
+        }
+        if is_exactly(object, addr_of_mut!(ffi::PyDict_Type)) {
+            let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
+            while ffi::PyDict_Next(raw, &mut at, &mut key, &mut value) != 0 {
+                if !is_cheap(key) || !is_cheap(value) {
+                    return false;
+                }
+            }
+            return true;
+        }
+        ffi::PySet_Size(raw) == 0
+    }
+}
+
+/// An item of a tuple that nobody else holds. Null takes its place.
+unsafe fn take_tuple_item(tuple: *mut PyObject, at: usize) -> Option<Object> {
+    // SAFETY: the caller vouches for tuple and place; the reference moves.
+    unsafe {
+        let item = ffi::PyTuple_GET_ITEM(tuple, at as isize);
+        ffi::PyTuple_SET_ITEM(tuple, at as isize, null_mut());
+        Object::from_owned(item)
+    }
+}
+
+/// `dict.popitem`, which compares no keys.
+unsafe fn pop_pair(dict: *mut PyObject) -> *mut PyObject {
+    static POPITEM: LazyLock<usize> = LazyLock::new(|| {
+        // SAFETY: attached; the method of a type that is never freed, or null.
+        unsafe { ffi::PyObject_GetAttrString(addr_of_mut!(ffi::PyDict_Type).cast(), c"popitem".as_ptr()) as usize }
+    });
+    let popitem = *POPITEM as *mut PyObject;
+    // SAFETY: a method of `dict`, called with a dict.
+    unsafe { ffi::PyObject_Vectorcall(popitem, &dict, 1, null_mut()) }
+}
+
+/// What a call gave; where it failed, for want of memory, the object is dropped whole instead.
+unsafe fn or_whole(given: *mut PyObject) -> Option<Object> {
+    // SAFETY: attached; a new reference or null.
+    unsafe {
+        if given.is_null() {
+            ffi::PyErr_Clear();
+        }
+        Object::from_owned(given)
     }
 }

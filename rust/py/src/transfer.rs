@@ -3,11 +3,13 @@
 
 use crate::error::{empty, missing, Error, Result};
 use crate::ffi::{attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
-use crate::hooks::{Callables, Hooks};
+use crate::hooks::{Callables, Glance, Hooks};
 use crate::key::Key;
-use crate::lock::Shared;
+use crate::lock::{open_to_detached, Shared};
 use crate::names::Names;
 use crate::reclaim;
+use crate::sweep::{self, Swept};
+use crate::tell;
 use crate::value::{gather, Object};
 use crate::walk::{Kind, Walk};
 use pyo3::ffi::{PyObject, Py_ssize_t};
@@ -18,7 +20,7 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
-use ullage_core::expiring::{Begun, ClaimId, End, Leaving, OnFull, State};
+use ullage_core::expiring::{Begun, ClaimId, End, Everything, Leaving, OnFull, State};
 use ullage_core::{Expiring, Tick};
 
 /// Entries handed over in one piece.
@@ -51,6 +53,15 @@ impl TransferMap {
         Ok(now)
     }
 
+    /// As [`tick`](Self::tick), for what only asks whether an entry is over.
+    #[inline]
+    fn glance(&self) -> Result<Glance> {
+        match self.hooks.coarse() {
+            Some(coarse) => Ok(coarse),
+            None => self.tick().map(Glance::Exact),
+        }
+    }
+
     /// Gives the callback what expired, in batches, unlocked, and takes back what it wants kept.
     #[cold]
     fn report(&self, now: Tick) {
@@ -68,14 +79,47 @@ impl TransferMap {
         // Only now, or it would be handed over again at once.
         for (key, handle) in back {
             let refused = self.shared.lock().put_back(key, handle);
-            drop(refused);
+            if let Err((key, handle)) = refused {
+                self.retire(key, handle);
+            }
         }
+        reclaim::pace();
+    }
+
+    fn retire(&self, key: Object, handle: Object) {
+        reclaim::retire(&self.hooks.account, key);
+        reclaim::retire(&self.hooks.account, handle);
+    }
+
+    /// Lets go of what left without being handed over.
+    #[inline(always)]
+    fn release(&self, leaving: Leaving<Object, Object>) {
+        for (key, handle, _) in leaving {
+            reclaim::retire(&self.hooks.account, key);
+            if let Some(handle) = handle {
+                reclaim::retire(&self.hooks.account, handle);
+            }
+        }
+        reclaim::pace();
+    }
+
+    /// Tells the sweeper of a deadline that is nearer than what it knows.
+    #[inline(always)]
+    fn ring(&self, alarm: Option<Tick>) {
+        if let Some(at) = alarm {
+            self.hooks.watched.wake_by(at);
+        }
+    }
+
+    fn abandon(&self, everything: Everything<Object, Object>) {
+        reclaim::abandon(&self.hooks.account, everything.len(), everything);
     }
 
     fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>, back: &mut Vec<(Object, Object)>) {
         let Some(callback) = self.hooks.on_exit() else { return };
-        reclaim::call(py, &self.hooks, &callback, |callback| {
-            let pairs = batch.iter().map(|(key, handle)| (key.bind(py), handle.bind(py)));
+        let mut batch: Vec<_> = batch.into_iter().map(Some).collect();
+        tell::call(py, &self.hooks, &callback, |callback| {
+            let pairs = batch.iter().flatten().map(|(key, handle)| (key.bind(py), handle.bind(py)));
             let kept = callback.call1((PyList::new(py, pairs)?,))?;
             if !kept.is_none() {
                 if !kept.hasattr("keys")? {
@@ -83,18 +127,19 @@ impl TransferMap {
                     let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
                     return Err(pyo3::exceptions::PyTypeError::new_err(text));
                 }
-                for entry in batch {
+                for entry in &mut batch {
                     // What cannot be kept must not take what comes after it along.
-                    let mut entry = Some(entry);
-                    if let Err(error) = self.keep_if_asked(&kept, &mut entry) {
+                    if let Err(error) = self.keep_if_asked(&kept, entry) {
                         self.hooks.errors.fetch_add(1, Relaxed);
                         PyErr::from(error).write_unraisable(py, Some(callback));
-                        back.extend(entry);
+                        back.extend(entry.take());
                     }
                 }
             }
             Ok(())
         });
+        batch.into_iter().flatten().for_each(|(key, handle)| self.retire(key, handle));
+        reclaim::pace();
     }
 
     /// Keeps an entry if the callback's answer names it. One that cannot be put in its place, or whose lifetime cannot
@@ -116,9 +161,13 @@ impl TransferMap {
         let asked = unsafe { Key::new(key.as_ptr()) }?;
         let now = self.hooks.now()?;
         let mut leaving = Leaving::new();
-        let kept = self.shared.ask(&asked, |map, probe| map.keep(asked.hash, probe, pair, ttl, now, &mut leaving));
-        drop(leaving);
-        kept
+        let kept = self.shared.ask(&asked, |map, probe| {
+            map.keep(asked.hash, probe, pair, ttl, now, &mut leaving)?;
+            Ok(map.alarm())
+        });
+        self.release(leaving);
+        self.ring(kept?);
+        Ok(())
     }
 
     fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
@@ -127,7 +176,7 @@ impl TransferMap {
             let mut map = self.shared.lock();
             std::iter::from_fn(|| map.pop_expired(now, Object::dup, &mut leaving)).take(limit).collect()
         };
-        drop(leaving);
+        self.release(leaving);
         batch
     }
 
@@ -145,24 +194,34 @@ impl TransferMap {
         self.note_collectable(&object, &handle);
         let mut pair = Some((object, handle));
         let mut leaving = Leaving::new();
-        let begun = self.shared.ask(key, |map, probe| map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving));
-        drop(leaving);
-        begun
+        let begun = self
+            .shared
+            .ask(key, |map, probe| Ok((map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving)?, map.alarm())));
+        self.release(leaving);
+        let (begun, alarm) = begun?;
+        self.ring(alarm);
+        Ok(begun)
     }
 
     #[inline]
     fn end(&self, key: &Key, end: End) -> Result<Option<Object>> {
-        let now = self.tick()?;
+        let glance = self.glance()?;
         let mut leaving = Leaving::new();
-        let handle = self.shared.ask(key, |map, probe| map.end(key.hash, probe, end, now, &mut leaving));
-        drop(leaving);
+        let handle = self.shared.ask(key, |map, probe| {
+            let now = glance.before(map.soonest());
+            map.end(key.hash, probe, end, now, &mut leaving)
+        });
+        self.release(leaving);
         handle
     }
 
     #[inline]
     fn find(&self, key: &Key) -> Result<Option<(Object, Tick)>> {
-        let now = self.tick()?;
-        self.shared.ask(key, |map, probe| Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at))))
+        let glance = self.glance()?;
+        self.shared.ask(key, |map, probe| {
+            let now = glance.before(map.soonest());
+            Ok(map.peek(key.hash, probe, now)?.map(|(handle, at)| (handle.dup(), at)))
+        })
     }
 
     /// A completion that came before its beginning.
@@ -172,7 +231,7 @@ impl TransferMap {
         self.note_collectable(object.as_ref().expect("just made"), object.as_ref().expect("just made"));
         let mut leaving = Leaving::new();
         let outcome = self.shared.ask(key, |map, probe| map.early(key.hash, probe, &mut object, &mut leaving));
-        drop(leaving);
+        self.release(leaving);
         outcome
     }
 }
@@ -195,26 +254,33 @@ impl TransferMap {
     }
 
     /// Opens the map. Times in nanoseconds.
-    #[pyo3(signature = (ttl, maxsize, evict, on_expire, timer))]
+    #[pyo3(signature = (ttl, maxsize, evict, on_expire, timer, inline))]
     fn _configure(
-        &self,
+        slf: &Bound<'_, Self>,
         ttl: Option<u64>,
         maxsize: Option<u64>,
         evict: bool,
         on_expire: Option<&Bound<'_, PyAny>>,
         timer: Option<&Bound<'_, PyAny>>,
+        inline: bool,
     ) -> PyResult<()> {
+        let TransferMap { shared, hooks, .. } = slf.get();
         let origin = timer.map(crate::hooks::read_timer).transpose()?.unwrap_or(0.0);
         let (on_exit, timer) = (on_expire.map(Object::new), timer.map(Object::new));
         let on_full = if evict { OnFull::Evict } else { OnFull::Raise };
         let cleared = {
-            let mut map = self.shared.lock();
+            let mut map = shared.lock();
             let cleared = map.clear();
             map.configure(ttl, maxsize, on_full, on_exit.is_some());
             cleared
         };
-        let old = self.hooks.set(Callables { on_exit, timer, origin, weigher: None }, true);
-        drop((cleared, old));
+        hooks.account.inline.store(inline, Relaxed);
+        drop(hooks.set(Callables { on_exit, timer, origin, weigher: None }, true));
+        slf.get().abandon(cleared);
+        if hooks.is_swept() {
+            open_to_detached(shared);
+            hooks.watched.begin(slf)?;
+        }
         Ok(())
     }
 
@@ -295,7 +361,7 @@ impl TransferMap {
             map.open()?;
             map.end_last(now, Object::dup, &mut leaving)
         };
-        drop(leaving);
+        self.release(leaving);
         let (key, handle) = popped.ok_or_else(|| empty("popitem(): nothing is in flight"))?;
         Ok((key.into_bound(py).unbind(), handle.into_bound(py).unbind()))
     }
@@ -316,7 +382,9 @@ impl TransferMap {
             }
             map.begin(key.hash, probe, &mut pair, None, now, &mut leaving).map(|_| None)
         });
-        drop(leaving);
+        self.release(leaving);
+        let alarm = self.shared.lock().alarm();
+        self.ring(alarm);
         Ok(found?.map_or(default, |handle| handle.into_bound(py)).unbind())
     }
 
@@ -381,7 +449,7 @@ impl TransferMap {
             map.count_due(now);
             map.clear()
         };
-        drop(everything);
+        self.abandon(everything);
         Ok(())
     }
 
@@ -393,7 +461,7 @@ impl TransferMap {
             map.count_due(now);
             map.close()
         };
-        drop(everything);
+        self.abandon(everything);
         drop(self.hooks.set(Callables::default(), true));
         Ok(())
     }
@@ -412,7 +480,7 @@ impl TransferMap {
             map.open()?;
             map.set_maxsize(bound, now, &mut leaving);
         }
-        drop(leaving);
+        self.release(leaving);
         self.tick()?;
         Ok(())
     }
@@ -458,6 +526,7 @@ impl TransferMap {
         }
         dict.set_item("oldest_age", oldest.map(|age| age as f64 / 1e9))?;
         dict.set_item("max_lag", tally.max_lag as f64 / 1e9)?;
+        self.hooks.account.show(&dict)?;
         Ok(dict)
     }
 
@@ -480,8 +549,48 @@ impl TransferMap {
 
     fn __clear__(&self) {
         let everything = self.shared.lock().clear();
-        drop(everything);
+        self.abandon(everything);
         drop(self.hooks.set(Callables::default(), true));
+    }
+}
+
+impl Swept for TransferMap {
+    fn sweep(&self, now: Tick) -> Option<Tick> {
+        if !self.hooks.is_swept() {
+            return Some(Tick::NEVER);
+        }
+        if self.hooks.has_exit() {
+            return None;
+        }
+        let mut leaving = Leaving::new();
+        let due = {
+            let mut map = self.shared.lock();
+            map.expire(now, sweep::ROUND, &mut leaving);
+            map.rearm()
+        };
+        if !leaving.is_empty() {
+            let len = leaving.len();
+            let entries = leaving.into_iter().map(|(key, handle, _)| (key, handle));
+            reclaim::retire_unseen(&self.hooks.account, len, Box::new(entries));
+        }
+        Some(due)
+    }
+
+    fn deliver(&self) -> Tick {
+        drop(self.tick());
+        self.shared.lock().rearm()
+    }
+
+    fn disarm(&self) {
+        self.shared.lock().disarm();
+    }
+}
+
+impl Drop for TransferMap {
+    fn drop(&mut self) {
+        self.hooks.watched.end();
+        let everything = self.shared.lock().clear();
+        self.abandon(everything);
     }
 }
 
@@ -526,9 +635,14 @@ impl Claim {
 impl Claim {
     /// Gives one claim back. The clock is not asked, for a timer may raise: what is overdue expires with the next call.
     fn release(&self, id: ClaimId) {
-        let mut leaving = Leaving::new();
-        self.map.get().shared.lock().release(id, Tick(0), &mut leaving);
-        drop(leaving);
+        let (map, mut leaving) = (self.map.get(), Leaving::new());
+        let alarm = {
+            let mut transfers = map.shared.lock();
+            transfers.release(id, Tick(0), &mut leaving);
+            transfers.alarm()
+        };
+        map.release(leaving);
+        map.ring(alarm);
     }
 }
 
@@ -601,7 +715,7 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
             transfers.expire(now, BATCH, &mut leaving);
             transfers.len(now)
         };
-        drop(leaving);
+        map.release(leaving);
         Ok(len as Py_ssize_t)
     })
 }
@@ -629,8 +743,24 @@ unsafe extern "C" fn begin(
 }
 
 /// A lifetime as users write it. None is the map's own.
-#[cold]
 unsafe fn nanoseconds(ttl: *mut PyObject) -> Result<Option<u64>> {
+    // SAFETY: an argument of the call, whose exact type is compared before it is read.
+    unsafe {
+        if pyo3::ffi::PyFloat_CheckExact(ttl) != 0 {
+            let nanos = pyo3::ffi::PyFloat_AS_DOUBLE(ttl) * 1e9;
+            // The usual lifetime, below a century. Python reads all others, and complains of those that are none.
+            if (1.0..3e18).contains(&nanos) {
+                return Ok(Some(nanos.round_ties_even() as u64));
+            }
+        }
+        if pyo3::ffi::PyLong_CheckExact(ttl) != 0 {
+            let mut overflow = 0;
+            let seconds = pyo3::ffi::PyLong_AsLongLongAndOverflow(ttl, &mut overflow);
+            if (1..3_000_000_000).contains(&seconds) {
+                return Ok(Some(seconds as u64 * 1_000_000_000));
+            }
+        }
+    }
     attached(|py| {
         // SAFETY: an argument of the call.
         let ttl = unsafe { Bound::from_borrowed_ptr(py, ttl) };

@@ -34,6 +34,15 @@ impl Object {
         }
     }
 
+    /// Takes a reference over; None for null.
+    ///
+    /// # Safety
+    /// A new reference, or null.
+    #[inline]
+    pub(crate) unsafe fn from_owned(object: *mut ffi::PyObject) -> Option<Object> {
+        NonNull::new(object).map(Object)
+    }
+
     pub(crate) fn new(object: &Bound<'_, PyAny>) -> Object {
         // SAFETY: a `Bound` is a valid object and proves that the thread is attached.
         unsafe { Object::from_borrowed(object.as_ptr()) }
