@@ -15,17 +15,40 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import Any
 
 from maps import made
 from rounds import PACE, loop
-from subjects import FLIGHTS, HISTORIES, MAPS, MEMOS, present
+from subjects import FLIGHTS, HISTORIES, MAPS, MEMOS, Subject, mapping, present
 from table import Table
 
-FAMILIES = {"maps": MAPS, "lifetimes": FLIGHTS, "histories": HISTORIES, "calls": MEMOS}
-FILL = {"maps": ("put", "evict"), "lifetimes": ("begin",), "histories": ("fill",)}
+
+def watched(module: ModuleType, n: int) -> Any:
+    """A cache while a guard watches. Its first look is over: what is counted is the hit, not the look."""
+    guard = module.MemoryGuard(interval=3600)
+    guard.start()
+    while not guard.stats().checks:
+        time.sleep(0.1)
+    time.sleep(0.5)
+    return module.LRUCache(n)
+
+
+WATCHED = [
+    Subject("not watched", "ullage", lambda m, n: m.LRUCache(n), mapping(), "ours"),
+    Subject("watched", "ullage", watched, mapping(), "ours"),
+]
+FAMILIES = {
+    "maps": MAPS,
+    "lifetimes": FLIGHTS,
+    "histories": HISTORIES,
+    "calls": MEMOS,
+    "watched": WATCHED,
+}
+FILL = {"maps": ("put", "evict"), "lifetimes": ("begin",), "histories": ("fill",), "watched": ("put",)}
 OPS = 2_000
 
 Column = tuple[str, str, int]  # title, operation, entries
@@ -45,6 +68,7 @@ def columns() -> dict[str, list[Column]]:
             ("evict", "evict", small),
         ],
         "histories": [("append when full", "append", small), ("[-10:]", "tail", small), ("[i]", "index", small)],
+        "watched": maps[:2],
     }
 
 

@@ -25,6 +25,7 @@ import instructions
 import maps
 import memory
 import transfers
+import watching
 from rounds import PACE
 from subjects import versions
 from table import Table, missed
@@ -68,6 +69,7 @@ NOTES = {
     "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
+    "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -89,6 +91,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "calls": lambda: raced(calls),
     "memory": memory.tables,
     "growth": growth.tables,
+    "watching": watching.tables,
     "instructions": instructions.tables,
 }
 

@@ -17,6 +17,7 @@ import maps
 import memory
 import pytest
 import transfers
+import watching
 from rounds import PACE, Race
 from table import Table
 
@@ -28,6 +29,7 @@ TABLES = [
     pytest.param(transfers.burst, id="burst"),
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
+    pytest.param(watching.tables, id="watching"),
     pytest.param(instructions.tables, id="instructions"),
 ]
 

@@ -12,6 +12,7 @@ import types
 import weakref
 from functools import partial
 from typing import NamedTuple
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from child import run
@@ -401,3 +402,11 @@ def test_documents_count_their_keys():
         cache[i] = json.loads(text)
     assert sum(deep_sizeof(value) for value in cache.values()) < 1_000_000
     assert len(cache) < 10
+
+
+@pytest.mark.parametrize("kind", [Mock, MagicMock])
+def test_an_object_that_answers_everything_does_not_keep_the_walk_going(kind):
+    mock = kind()
+    before = deep_sizeof(mock)
+    assert 0 < deep_sizeof(mock) == before < 1_000_000
+    assert deep_sizeof(kind(text="x" * 5_000_000)) > 5_000_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import pytest
 for package in ("matplotlib", "psutil", "rich"):
     pytest.importorskip(package, reason=f'the demo needs {package}: pip install "ullage[demo]"')
 
+from ullage import _registry  # noqa: E402
 from ullage.__main__ import main  # noqa: E402
-from ullage.demo import PAGE, PICTURE, completions, history, process, show, transfers  # noqa: E402
+from ullage.demo import PAGE, PICTURE, completions, history, pressure, process, show, transfers  # noqa: E402
 from ullage.demo.findings import Finding, Verdict, amount, findings  # noqa: E402
 from ullage.demo.stories import STORIES  # noqa: E402
 from ullage.demo.story import MIB, Run, Story, Window  # noqa: E402
+from ullage.monitor.memory import Usage  # noqa: E402
 
 
 def run_of(rss: int, p50: float, p99: float, worst: float) -> Run:
@@ -100,6 +103,30 @@ def test_lost_transfers_stay_in_the_dict_and_leave_the_map() -> None:
     waiting = int(transfers.TTL / transfers.TURN) * transfers.BATCH // transfers.LOST
     assert ours.aborted == pytest.approx(lost - waiting, abs=transfers.BATCH)
     assert len(ours.transfers) + ours.aborted == lost + under_way
+
+
+def test_the_guard_keeps_below_the_limit_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def held(self: pressure.Unguarded) -> Usage:
+        return Usage(sum(map(len, [*self.answers.values(), *self.prompts])), 8 * MIB, "test")
+
+    monkeypatch.setattr(pressure, "PAUSE", 0)
+    monkeypatch.setattr(pressure.Unguarded, "usage", held)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(_registry, "_all", [])
+    stock = pressure.Unguarded()
+    for item in pressure.load(400):
+        stock(item)
+    assert stock.usage().share > 2
+    assert "a real limit would have ended it" in stock.outcome()
+    del stock
+    ours = pressure.Guarded()
+    ours.guard.stop()
+    for item in pressure.load(400):
+        ours(item)
+        ours.guard.check()
+    assert 0.5 < ours.usage().share < 0.8
+    assert ours.prompts[-1] == item[1] and item[0] in ours.answers
+    assert 'said "memory is at 6' in ours.outcome()
 
 
 def test_a_child_that_fails_is_reported() -> None:

@@ -184,6 +184,31 @@ def test_shrinking_lets_the_oldest_fall_off_at_once_and_in_one_call():
     assert (len(ring), ring.maxlen, ring.dropped) == (104, None, 5)
 
 
+def test_evict_lets_the_oldest_fall_off_as_if_room_were_needed():
+    told = []
+    ring = HistoryRing(9, range(9), keep_first=2, on_drop=told.extend)
+    assert ring.evict() == 1
+    assert (ring.evict(0), ring.evict(3)) == (0, 3)
+    assert (ring[:], told, ring.dropped, ring.maxlen) == ([0, 1, 6, 7, 8], [2, 3, 4, 5], 4, 9)
+    assert ring.evict(2**70) == 3
+    assert (ring[:], ring.dropped, ring.evict(5)) == ([0, 1], 7, 0)
+    large = HistoryRing(None, range(10_000), weigher=lambda item: 2, max_weight=10**6)
+    assert (large.evict(9_000), large[0], large.weight) == (9_000, 9_000, 2_000)
+    for wrong, error in ((-1, ValueError), (True, TypeError), (1.5, TypeError), ("1", TypeError)):
+        with pytest.raises(error, match="n must be"):
+            ring.evict(wrong)
+    ring.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        ring.evict()
+
+
+def test_evict_ends_though_the_hook_appends_what_fell_off():
+    ring = HistoryRing(None, range(1_000))
+    again = HistoryRing(None, range(1_000), on_drop=lambda items: again.extend(items))
+    assert ring.evict(1_000) == again.evict(2**70) == 1_000
+    assert (len(ring), sorted(again)) == (0, list(range(1_000)))
+
+
 def test_a_weigher_bounds_the_sum():
     told = []
     ring = HistoryRing(None, ["aa", "bbb"], weigher=len, max_weight=6, on_drop=told.append)

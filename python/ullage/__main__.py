@@ -8,8 +8,9 @@ import sys
 from collections.abc import Sequence
 
 from ullage import demo, replay
+from ullage.monitor import top
 
-COMMANDS = {"demo": demo, "replay": replay}
+COMMANDS = {"demo": demo, "replay": replay, "top": top}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from reprlib import recursive_repr
 from types import GenericAlias
 from typing import Any, SupportsIndex, cast
 
-from ullage import _core, _sizes
+from ullage import _core, _registry, _sizes
 from ullage._state import Portable, is_inline
 from ullage._stats import HistoryStats
 from ullage._times import Lifetime, nanoseconds
@@ -103,6 +103,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             "drop": drop,
             "name": name,
         }
+        _registry.register(self)
         HistoryRing.extend(self, iterable)
 
     # The bounds.
@@ -156,6 +157,13 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             max_weight=self.max_weight,
             **self._reclaimed(),
         )
+
+    def evict(self, n: int = 1) -> int:
+        """Lets the `n` oldest items fall off, as if room were needed, and returns how many did. Pinned items stay."""
+        return self._evict(_sizes.whole(n, "n"))
+
+    def _sample(self, n: int) -> list[tuple[Any]]:
+        return [(item,) for item in self[:: -(-len(self) // n) or 1]]
 
     # What left is freed a little with each write, of any container; these do it now, for all.
     reclaim = staticmethod(_core.reclaim)

@@ -5,7 +5,7 @@ from reprlib import recursive_repr
 from types import GenericAlias
 from typing import Any, cast
 
-from ullage import _core, _sizes
+from ullage import _core, _registry, _sizes
 from ullage._causes import Cause
 from ullage._state import Portable, is_inline
 from ullage._stats import CacheStats
@@ -101,6 +101,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
             "drop": drop,
             "name": name,
         }
+        _registry.register(self)
         LRUCache.update(self, iterable)
 
     @classmethod
@@ -201,6 +202,11 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     def hottest(self, n: int) -> list[tuple[Any, Any]]:
         """The `n` entries used last, latest first. Uses none of them."""
         return self._hottest(_sizes.whole(n, "n"))
+
+    def _sample(self, n: int) -> list[tuple[Any, Any]]:
+        # Some of the places looked at are free, and where most are, all of them may be.
+        found = self._scattered(4 * n) or self.coldest(n)
+        return found[:: -(-len(found) // n) or 1]
 
     # A dict's surface.
 

@@ -69,14 +69,18 @@ def size(bound: object, name: str) -> int:
 
 def usable_memory() -> int:
     """Bytes that this process may use: the limit of its control group, else the machine's memory."""
+    return min([machine_memory(), *(limit for limit, _ in limits())])
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
     if not hasattr(os, "sysconf"):
         raise NotImplementedError("the memory of this machine is not known here; give a number of bytes")
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_limits()])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _limits() -> list[int]:
-    """The memory limits of this process's control groups, of version 2 and of version 1."""
+def limits() -> list[tuple[int, Path]]:
+    """The memory limits of this process's control groups, of version 2 and of version 1, and where they were read."""
     files = [Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")]
     try:
         for line in Path("/proc/self/cgroup").read_text().splitlines():
@@ -90,10 +94,10 @@ def _limits() -> list[int]:
                         files += [folder / "memory.max", folder / "memory.limit_in_bytes"]
     except (OSError, ValueError):
         pass
-    limits = []
-    for file in files:
+    found = []
+    for file in dict.fromkeys(files):
         try:
-            limits.append(int(file.read_text()))
+            found.append((int(file.read_text()), file))
         except (OSError, ValueError):
             continue
-    return [limit for limit in limits if limit > 0]
+    return [(limit, file) for limit, file in found if limit > 0]

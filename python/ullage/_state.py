@@ -27,6 +27,13 @@ class Portable:
     def _refill(self, contents: Any) -> None:
         raise NotImplementedError
 
+    @property
+    def weight_unit(self) -> str:
+        """What weights count: "bytes", "entries", or "weight": what the container's weigher returns."""
+        if self._settings.get("max_bytes") is not None:
+            return "bytes"
+        return "entries" if self._settings.get("weigher") is None else "weight"
+
     def _empty(self: T) -> T:
         """One like this one, without contents."""
         new = _blank(type(self))

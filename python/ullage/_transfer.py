@@ -1,11 +1,12 @@
 """TransferMap: the surface of a mapping over the core's expiring map."""
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from itertools import islice
 from reprlib import recursive_repr
 from types import GenericAlias
 from typing import Any, cast
 
-from ullage import _core, _sizes
+from ullage import _core, _registry, _sizes
 from ullage._lru import _SHOWN, _as_dict
 from ullage._state import Portable, is_inline
 from ullage._stats import TransferStats
@@ -74,6 +75,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
             "drop": drop,
             "name": name,
         }
+        _registry.register(self)
 
     @property
     def name(self) -> str | None:
@@ -99,6 +101,9 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     def stats(self) -> TransferStats:
         """A snapshot of the counts; two can be subtracted. Taking one changes none."""
         return TransferStats(**self._stats())
+
+    def _sample(self, n: int) -> list[tuple[Any, Any]]:
+        return list(islice(self.items(), n))
 
     # What left is freed a little with each write, of any container; these do it now, for all.
     reclaim = staticmethod(_core.reclaim)

@@ -10,38 +10,27 @@ import json
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import dspy
 import psutil
 from dspy.clients import base_lm
-from dspy.lm15 import Message, Request, Response, TextPart, Usage
-from ullage import HistoryRing, LRUCache, deep_sizeof
+from ullage.integrations.dspy import install
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+from offline import OfflineEngine
 
 THREADS = 8
 PROMPT = 20_000
 ANSWER = 2_000
-BOUNDS = {"global": (1_000, 8 << 20), "lm": (1_000, 8 << 20), "module": (100, 8 << 20), "trace": (100, 8 << 20)}
-"""The most entries and bytes of each history: the first two fill up by weight, the others by length."""
+HISTORY_MAXLEN = 1_000
+HISTORY_BYTES = 8 << 20
 CACHE_BYTES = 8 << 20
 SAMPLE_EVERY = 250
-
-
-class OfflineEngine:
-    """A language model that answers at once: `calls` counts how often it was really asked."""
-
-    def __init__(self, answer: int = ANSWER) -> None:
-        self.answer = answer
-        self.calls = 0
-
-    def complete(self, request: Request) -> Response:
-        self.calls += 1
-        text = f"[[ ## answer ## ]]\n{self.calls:08} ".ljust(self.answer, "y") + "\n\n[[ ## completed ## ]]"
-        usage = Usage(input_tokens=7, output_tokens=3, total_tokens=10)
-        message = Message.assistant([TextPart(text)])
-        return Response(id=None, model="offline", message=message, finish_reason="stop", usage=usage)
 
 
 def prompt(thread: int, number: int) -> str:
@@ -49,37 +38,26 @@ def prompt(thread: int, number: int) -> str:
     return f"{thread} {number - (number % 4 == 3)} ".ljust(PROMPT, "x")
 
 
-def step_bytes(step: tuple[Any, ...]) -> int:
-    """What a step of the trace holds, but for the module that took it: all steps share that, with its whole history."""
-    return deep_sizeof(*step[1:])
-
-
-class Bounds:
-    """The containers put in DSPy's place, and what an observer saw of them."""
+class Observer:
+    """Looks at every container all the while."""
 
     def __init__(self, lm: dspy.LM, program: dspy.Module) -> None:
-        self.rings = {
-            name: HistoryRing(most, weigher=step_bytes, max_weight=weight)
-            if name == "trace"
-            else HistoryRing(most, max_bytes=weight)
-            for name, (most, weight) in BOUNDS.items()
-        }
-        self.cache: LRUCache[str, Any] = LRUCache(max_bytes=CACHE_BYTES)
-        base_lm.GLOBAL_HISTORY = self.rings["global"]
-        lm.history = self.rings["lm"]
-        program.history = self.rings["module"]
-        dspy.configure(trace=self.rings["trace"])
-        dspy.cache.memory_cache = self.cache
+        self.lm = lm
+        self.program = program
         self.looks = 0
         self.excesses: list[str] = []
         self.filled: dict[str, int] = {}
 
     def sizes(self) -> Iterator[tuple[str, int, int]]:
-        for name, ring in self.rings.items():
-            most, weight = BOUNDS[name]
-            yield f"{name} length", len(ring), most
-            yield f"{name} weight", ring.stats().weight, weight
-        yield "cache weight", self.cache.currsize, CACHE_BYTES
+        for name, ring in {
+            "global": base_lm.GLOBAL_HISTORY,
+            "lm": self.lm.history,
+            "module": self.program.history,
+            "trace": dspy.settings.trace,
+        }.items():
+            yield f"{name} length", len(ring), HISTORY_MAXLEN
+            yield f"{name} weight", ring.stats().weight, HISTORY_BYTES
+        yield "cache weight", dspy.cache.memory_cache.currsize, CACHE_BYTES
 
     def watch(self, stop: threading.Event) -> None:
         while not stop.is_set():
@@ -115,8 +93,12 @@ def play(program: dspy.Module, calls: int, failures: list[str]) -> list[tuple[in
 
 
 def main(subject: str, calls: int) -> None:
+    said: list[str] = []
+    warnings.showwarning = lambda message, *_, **__: said.append(str(message))
+    if subject == "ullage":
+        install(history_bytes=HISTORY_BYTES, history_maxlen=HISTORY_MAXLEN, cache_bytes=CACHE_BYTES)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
-    engine = OfflineEngine()
+    engine = OfflineEngine(ANSWER)
     lm = dspy.LM("offline/model", engine=engine)
     program = dspy.Predict("question -> answer")
     dspy.configure(lm=lm)
@@ -124,17 +106,17 @@ def main(subject: str, calls: int) -> None:
     if subject == "stock":
         report["samples"] = play(program, calls, report["failures"])
     else:
-        bounds = Bounds(lm, program)
+        observer = Observer(lm, program)
         stop = threading.Event()
-        observer = threading.Thread(target=bounds.watch, args=(stop,))
+        watch = threading.Thread(target=observer.watch, args=(stop,))
         # Threads take turns at every chance: more places to be caught between a check and an act.
         sys.setswitchinterval(0.00001)
-        observer.start()
+        watch.start()
         report["samples"] = play(program, calls, report["failures"])
         stop.set()
-        observer.join()
-        report |= {"looks": bounds.looks, "excesses": bounds.excesses[:10], "filled": bounds.filled}
-    report["engine_calls"] = engine.calls
+        watch.join()
+        report |= {"looks": observer.looks, "excesses": observer.excesses[:10], "filled": observer.filled}
+    report |= {"engine_calls": engine.calls, "warnings": [text for text in said if "holds" in text]}
     print(json.dumps(report))
 
 

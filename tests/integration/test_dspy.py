@@ -27,7 +27,7 @@ from dspy.teleprompt.utils import get_token_usage  # noqa: E402
 from ullage import HistoryRing, LRUCache  # noqa: E402
 
 sys.path.insert(0, str(Path(__file__).parent))
-from dspy_load import BOUNDS, CACHE_BYTES, PROMPT, OfflineEngine  # noqa: E402
+from dspy_load import CACHE_BYTES, HISTORY_BYTES, PROMPT, OfflineEngine  # noqa: E402
 
 pytestmark = pytest.mark.integration
 
@@ -75,15 +75,17 @@ def test_the_bound_holds_at_every_instant(ullage_load: dict[str, Any]) -> None:
     assert ullage_load["excesses"] == []
     # The bounds were reached: a ring that kept nothing would not pass.
     filled = ullage_load["filled"]
-    assert filled["module length"] == BOUNDS["module"][0]
-    assert filled["trace length"] == BOUNDS["trace"][0]
-    for name in ("global", "lm"):
-        assert filled[f"{name} weight"] > 0.95 * BOUNDS[name][1]
+    for name in ("global", "lm", "module", "trace"):
+        assert filled[f"{name} weight"] > 0.95 * HISTORY_BYTES
     assert filled["cache weight"] > 0.95 * CACHE_BYTES
 
 
 def test_repeated_prompts_were_answered_by_the_cache(ullage_load: dict[str, Any]) -> None:
     assert ullage_load["engine_calls"] == CALLS * 3 // 4
+
+
+def test_one_warning_at_the_soft_limit(ullage_load: dict[str, Any]) -> None:
+    assert len(ullage_load["warnings"]) == 1
 
 
 class Program(dspy.Module):

@@ -1,4 +1,4 @@
-"""Three stories of memory that grows: a stock object beside ours, with a table and a picture of what was measured."""
+"""Four stories of memory that grows: a stock object beside ours, with a table and a picture of what was measured."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One subject in a process of its own, so that the memory measured is its own.
 
-The child (``python -m ullage.demo.process STORY SIDE ITEMS``) writes a line of JSON for each window as it ends, and one
-for the whole run. The parent (`play`) says how far the child is as the windows come.
+The child (``python -m ullage.demo.process STORY SIDE ITEMS``, or a script that calls `measure`) writes a line of JSON
+for each window as it ends, and one for the whole run. The parent (`play`) says how far the child is as they come.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from time import get_clock_info, perf_counter_ns, process_time_ns
 
 import psutil
@@ -19,6 +19,7 @@ from ullage.demo.stories import STORIES
 from ullage.demo.story import Run, Story, Window
 
 WINDOWS = 60
+CHILD = ("-m", "ullage.demo.process")
 FINE = get_clock_info("process_time").resolution < 1e-6
 """Whether the clock of processor time is fit to time one operation; on some systems it ticks a few times a second."""
 
@@ -56,14 +57,14 @@ def measure(story: Story, side: str, items: int) -> None:
     print(json.dumps({"steady": steady, "outcome": subject.outcome()}), flush=True)
 
 
-def play(story: Story, side: str, items: int, progress: Callable[[int], None]) -> Run:
+def play(story: Story, side: str, items: int, progress: Callable[[int], None], child: Sequence[str] = CHILD) -> Run:
     """The parent: run one subject, and call `progress` with the items done so far."""
-    command = [sys.executable, "-m", "ullage.demo.process", story.name, side, str(items)]
+    command = [sys.executable, *child, story.name, side, str(items)]
     windows: list[Window] = []
     run: Run | None = None
     complaint = ""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
-        for line in child.stdout or ():
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        for line in running.stdout or ():
             try:
                 report = json.loads(line)
             except ValueError:
@@ -74,8 +75,8 @@ def play(story: Story, side: str, items: int, progress: Callable[[int], None]) -
                 progress(windows[-1].done)
             else:
                 run = Run(tuple(windows), Window(*report["steady"]), report["outcome"])
-    if child.returncode or run is None:
-        raise SubjectError(f"{story.label(side)}: {complaint or f'exit status {child.returncode}'}")
+    if running.returncode or run is None:
+        raise SubjectError(f"{story.label(side)}: {complaint or f'exit status {running.returncode}'}")
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from ullage.demo.findings import Verdict, amount, findings
 from ullage.demo.picture import draw
-from ullage.demo.process import play
+from ullage.demo.process import CHILD, play
 from ullage.demo.stories import STORIES
 from ullage.demo.story import MIB, SIDES, Run, Story
 
@@ -27,12 +28,14 @@ HTML = """<!doctype html>
 Results = list[tuple[Story, Run, Run]]
 
 
-def play_all(quick: bool, console: Console) -> Results:
+def play_all(
+    quick: bool, console: Console, stories: Sequence[Story] = STORIES, child: Sequence[str] = CHILD
+) -> Results:
     share = TextColumn("{task.percentage:>3.0f} %")
     columns = (TextColumn("{task.description}"), BarColumn(), share, TimeElapsedColumn())
     results: Results = []
     with Progress(*columns, console=console) as progress:
-        for story in STORIES:
+        for story in stories:
             items = story.items[quick]
             runs = []
             for side in SIDES:
@@ -41,7 +44,7 @@ def play_all(quick: bool, console: Console) -> Results:
                 def advance(done: int, task: TaskID = task) -> None:
                     progress.update(task, completed=done)
 
-                runs.append(play(story, side, items, advance))
+                runs.append(play(story, side, items, advance, child))
             results.append((story, runs[0], runs[1]))
     return results
 

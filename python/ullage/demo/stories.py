@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ullage.demo import completions, history, transfers
+from ullage.demo import completions, history, pressure, transfers
 
-STORIES = (history.STORY, completions.STORY, transfers.STORY)
+STORIES = (history.STORY, completions.STORY, transfers.STORY, pressure.STORY)

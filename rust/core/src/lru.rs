@@ -128,6 +128,11 @@ impl<K, V> Lru<K, V> {
         self.table.slab.iter()
     }
 
+    /// Some of what is held, live or not: at most `n` entries, whatever their age. O(n).
+    pub fn sample(&self, n: usize) -> impl Iterator<Item = &(K, V)> {
+        self.table.slab.sample(n)
+    }
+
     /// Live entries from the least to the most recently used, with their deadlines.
     pub fn iter(&self, now: Tick) -> impl Iterator<Item = (&K, &V, Tick)> {
         self.order.iter(&self.table.slab).filter_map(move |token| self.seen(token, now))

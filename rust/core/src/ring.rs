@@ -505,6 +505,13 @@ impl<T> Ring<T> {
         }
     }
 
+    /// Lets the `n` oldest items that are not pinned leave, as if room were needed.
+    pub fn evict(&mut self, n: usize, fallen: &mut Fallen<T>) {
+        for _ in 0..n.min(self.len() - self.pinned()) {
+            self.fall(fallen);
+        }
+    }
+
     /// Changes the bound on the number of items; the oldest leave.
     pub fn set_maxlen(&mut self, maxlen: Option<usize>, fallen: &mut Fallen<T>) {
         self.maxlen = maxlen.unwrap_or(usize::MAX);

@@ -127,6 +127,12 @@ impl<T> Slab<T> {
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.nodes.iter().filter_map(|node| node.item.as_ref())
     }
+
+    /// What stands in at most `n` places, evenly spread; less where places are free. O(n).
+    pub fn sample(&self, n: usize) -> impl Iterator<Item = &T> {
+        let step = self.nodes.len().div_ceil(n.max(1)).max(1);
+        self.nodes.iter().step_by(step).filter_map(|node| node.item.as_ref())
+    }
 }
 
 impl<T> Default for Slab<T> {

@@ -26,6 +26,7 @@ enum Op {
     SetMaxlen(Option<usize>),
     SetMaxWeight(u64),
     Expire(usize),
+    Evict(usize),
     Clear,
     Cursor(bool),
     Step(usize),
@@ -50,6 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => maxlen().prop_map(Op::SetMaxlen),
         1 => (1..30u64).prop_map(Op::SetMaxWeight),
         2 => (0..4usize).prop_map(Op::Expire),
+        1 => (0..4usize).prop_map(Op::Evict),
         1 => Just(Op::Clear),
         3 => any::<bool>().prop_map(Op::Cursor),
         16 => (0..4usize).prop_map(Op::Step),
@@ -356,6 +358,12 @@ impl Model {
                     let fell = self.shrink();
                     assert_eq!(fallen.into_iter().collect::<Vec<_>>(), fell);
                 }
+            }
+            Op::Evict(n) => {
+                self.ring.evict(n, &mut fallen);
+                let n = n.min(self.items.len() - self.pinned());
+                let fell: Vec<_> = (0..n).map(|_| self.fall()).collect();
+                assert_eq!(fallen.into_iter().collect::<Vec<_>>(), fell);
             }
             Op::Expire(budget) => {
                 let done = self.ring.expire(Tick(self.now), budget, &mut fallen);

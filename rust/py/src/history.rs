@@ -474,6 +474,28 @@ impl HistoryRing {
         }
     }
 
+    /// Lets the `n` oldest items fall off, and says how many there were. Pinned items stay.
+    fn _evict(&self, n: usize) -> Result<usize> {
+        // No more than there are now: `on_drop` may append.
+        let n = n.min(self.shared.lock().len());
+        let mut left = n;
+        loop {
+            let mut fallen = Fallen::new();
+            let gone = {
+                let mut ring = self.shared.lock();
+                ring.open()?;
+                let before = ring.len();
+                ring.evict(left.min(BATCH), &mut fallen);
+                before - ring.len()
+            };
+            self.release(fallen);
+            left -= gone;
+            if gone < BATCH {
+                return Ok(n - left);
+            }
+        }
+    }
+
     #[getter(_max_weight)]
     fn max_weight(&self) -> Option<u64> {
         self.shared.lock().max_weight()

@@ -331,6 +331,15 @@ impl LRUCache {
         self.pairs(py, n, true)
     }
 
+    /// At most `n` pairs, whatever their age: fewer where entries have left.
+    fn _scattered<'py>(&self, py: Python<'py>, n: usize) -> PyResult<Bound<'py, PyList>> {
+        let pairs = {
+            let lru = self.shared.lock();
+            gather(n.min(lru.len(Tick(0))), lru.sample(n).map(|(key, value)| (key.dup(), value.dup())))?
+        };
+        PyList::new(py, pairs.into_iter().map(|(key, value)| (key.into_bound(py), value.into_bound(py))))
+    }
+
     /// All entries, oldest first, with their weights and the nanoseconds left of their ttl.
     fn _export<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         let now = self.hooks.now()?;

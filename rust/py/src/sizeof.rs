@@ -1,5 +1,6 @@
 //! deep_sizeof: the memory that an object holds, by a bounded walk through what it refers to.
 
+use crate::ffi::lookup_special;
 use crate::history::HistoryRing;
 use crate::lru_cache::LRUCache;
 use crate::transfer::TransferMap;
@@ -183,10 +184,24 @@ extern "C" {
 }
 
 /// `sys.getsizeof`, and what an array says it holds.
+///
+/// Both are asked of the class. An instance that has an answer to everything (a mock, a remote or lazy object) makes
+/// another object to answer with, in which the walk would not end.
 fn own_size(object: &Bound<'_, PyAny>) -> PyResult<u64> {
+    let py = object.py();
+    if let Some(method) = lookup_special(object, pyo3::intern!(py, "__sizeof__")) {
+        // SAFETY: a valid object.
+        let known = unsafe {
+            ffi::PyFunction_Check(method.as_ptr()) != 0
+                || ffi::Py_TYPE(method.as_ptr()) == addr_of_mut!(ffi::PyMethodDescr_Type)
+        };
+        if !known {
+            return py.get_type::<PyAny>().call_method1(pyo3::intern!(py, "__sizeof__"), (object,))?.extract();
+        }
+    }
     // SAFETY: a valid object, attached, nothing held.
     let size = match unsafe { _PySys_GetSizeOf(object.as_ptr()) } {
-        usize::MAX => return Err(PyErr::fetch(object.py())),
+        usize::MAX => return Err(PyErr::fetch(py)),
         size => size as u64,
     };
     // SAFETY: a valid object has a valid type, and a type a name; a builtin static type's has no module in it.
@@ -198,8 +213,8 @@ fn own_size(object: &Bound<'_, PyAny>) -> PyResult<u64> {
     if builtin {
         return Ok(size);
     }
-    let bytes = object.getattr_opt(pyo3::intern!(object.py(), "nbytes"));
-    let bytes = bytes.ok().flatten().and_then(|bytes| bytes.extract::<u64>().ok());
+    let name = pyo3::intern!(py, "nbytes");
+    let bytes = lookup_special(object, name).and_then(|_| object.getattr(name).ok()?.extract::<u64>().ok());
     Ok(size.max(bytes.unwrap_or(0)))
 }
 
