@@ -240,6 +240,17 @@ ONCE = {
     "one argument, any number accepted": flights(lambda *a: 1, call="c(k)"),
 }
 
+BACKENDS = [
+    Subject(
+        "ullage BoundedCache",
+        "ullage.integrations.flask_caching",
+        lambda m, n: m.BoundedCache(n),
+        methods(),
+        "ours",
+    ),
+    Subject("cachelib SimpleCache", "cachelib", lambda m, n: m.SimpleCache(n), methods()),
+]
+
 
 @cache
 def skipped(module: str) -> str:
