@@ -273,7 +273,7 @@ def versions() -> list[str]:
 
     distributions = packages_distributions()
     listed = []
-    for module in dict.fromkeys(subject.module for subject in MAPS + FLIGHTS):
+    for module in dict.fromkeys(subject.module for subject in MAPS + FLIGHTS + BACKENDS):
         if skipped(module):
             listed.append(f"{module} skipped")
         elif module in distributions:
