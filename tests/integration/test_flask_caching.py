@@ -184,7 +184,7 @@ def test_a_timeout_that_is_none_is_refused_and_nothing_changes(timeout: Any) -> 
 
 @pytest.mark.parametrize("bound", [0, -1, True, 1.5, "many", math.nan])
 def test_a_bound_that_is_none_is_refused(bound: Any) -> None:
-    with pytest.raises((TypeError, ValueError), match="maxsize must be"):
+    with pytest.raises((TypeError, ValueError), match="threshold must be"):
         backend(CACHE_THRESHOLD=bound)
     with pytest.raises((TypeError, ValueError), match="max_bytes must be"):
         backend(CACHE_OPTIONS={"max_bytes": "0 B" if bound is True else bound or "0"})

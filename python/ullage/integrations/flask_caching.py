@@ -24,7 +24,7 @@ except ModuleNotFoundError as missing:
     # cachelib serves without Flask too.
     from cachelib import BaseCache  # type: ignore[assignment]
 
-from ullage import LRUCache
+from ullage import LRUCache, _sizes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,11 +78,10 @@ class BoundedCache(BaseCache):
         self.ignore_delete_many_errors = ignore_delete_many_errors
         if serializer is not _ABSENT:
             self.serializer = serializer
-        self._cache: LRUCache[str, Any]
-        if max_bytes is None:
-            self._cache = LRUCache(threshold, policy=policy, timer=timer, name=name)
-        else:
-            self._cache = LRUCache(max_bytes=max_bytes, policy=policy, timer=timer, name=name)
+        bound: Any = (
+            {"max_bytes": max_bytes} if max_bytes is not None else {"maxsize": _sizes.count(threshold, "threshold")}
+        )
+        self._cache: LRUCache[str, Any] = LRUCache(**bound, policy=policy, timer=timer, name=name)
         # Held while anything changes. Re-entrant, since an object that leaves may have a finalizer that stores another.
         self._lock = threading.RLock()
         _caches.add(self)
@@ -98,9 +97,9 @@ class BoundedCache(BaseCache):
     def get(self, key: str) -> Any:
         """The value; None if there is none."""
         stored = self._cache.get(key, _ABSENT)
-        if stored is _ABSENT or self.serializer is None:
-            return None if stored is _ABSENT else stored
-        return self.serializer.loads(stored)
+        if stored is _ABSENT:
+            return None
+        return stored if self.serializer is None else self.serializer.loads(stored)
 
     def has(self, key: str) -> bool:
         """Whether there is a value. This is no use of it."""
