@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import backends
 import calls
 import growth
 import history
@@ -42,7 +43,7 @@ row stays in, those where ullage loses too; missed targets are listed first.
 
 ## How to reproduce
 
-    pip install ullage pytest pytest-benchmark cachetools cachebox lru-dict moka-py theine pylru expiringdict
+    pip install ullage pytest pytest-benchmark cachetools cachebox lru-dict moka-py theine pylru expiringdict cachelib
     python bench/report.py                 # all of this page, about a quarter of an hour
     python bench/report.py maps memory     # these sections only
     python bench/report.py --quick         # does everything run? Prints, writes nothing
@@ -69,6 +70,7 @@ NOTES = {
     "history": "`HistoryRing`. A bounded `list` is written by hand: `append`, then `del c[0]`, or a cut now and then.",
     "transfers": "`TransferMap`: an entry is begun with a lifetime of an hour and completed while the others wait.",
     "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
+    "backends": "Back ends of cachelib, and so of Flask-Caching and Flask-Session, that keep values in memory.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
     "latency": "Wall clock of single operations, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
@@ -93,6 +95,7 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "history": lambda: raced(history),
     "transfers": transfer_tables,
     "calls": lambda: raced(calls),
+    "backends": lambda: raced(backends),
     "memory": memory.tables,
     "growth": growth.tables,
     "latency": latency.tables,

@@ -240,6 +240,17 @@ ONCE = {
     "one argument, any number accepted": flights(lambda *a: 1, call="c(k)"),
 }
 
+BACKENDS = [
+    Subject(
+        "ullage BoundedCache",
+        "ullage.integrations.flask_caching",
+        lambda m, n: m.BoundedCache(n),
+        methods(),
+        "ours",
+    ),
+    Subject("cachelib SimpleCache", "cachelib", lambda m, n: m.SimpleCache(n), methods()),
+]
+
 
 @cache
 def skipped(module: str) -> str:
@@ -262,7 +273,7 @@ def versions() -> list[str]:
 
     distributions = packages_distributions()
     listed = []
-    for module in dict.fromkeys(subject.module for subject in MAPS + FLIGHTS):
+    for module in dict.fromkeys(subject.module for subject in MAPS + FLIGHTS + BACKENDS):
         if skipped(module):
             listed.append(f"{module} skipped")
         elif module in distributions:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import backends
 import calls
 import growth
 import history
@@ -26,7 +27,8 @@ from table import Table
 
 pytest.importorskip("ullage")
 
-RACES = [pytest.param(make, id=title) for module in (maps, history, transfers, calls) for title, make in module.races()]
+RACED = (maps, history, transfers, calls, backends)
+RACES = [pytest.param(make, id=title) for module in RACED for title, make in module.races()]
 
 TABLES = [
     pytest.param(transfers.burst, id="burst"),

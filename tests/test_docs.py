@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-NEEDS = {"dspy.md": "dspy"}
+NEEDS = {"dspy.md": "dspy", "docsgpt.md": "flask_caching"}
 """The package that a page needs, where that is not ours."""
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
