@@ -45,7 +45,7 @@ def install(*, ttl: Lifetime = 600, maxsize: int | None = 65_536, send_ttl: Life
     maxsize: the most that wait from one sender; beyond it the oldest go.
     send_ttl: seconds that Dynamo keeps an embedding that no receiver has asked for; what is being written stays.
 
-    None is no bound. RuntimeError, and nothing is changed, if a package is not one that is known here.
+    None is no bound; with `send_ttl=None` Dynamo's module of embeddings is not imported. RuntimeError, and nothing is changed, if a package is not one that is known here.
     """
     if not _installed("nixl"):
         raise ModuleNotFoundError("nixl is not installed; pip install 'ullage[nixl]'")
@@ -58,7 +58,7 @@ def install(*, ttl: Lifetime = 600, maxsize: int | None = 65_536, send_ttl: Life
         # Dynamo cannot be imported without torch.
         if _installed("ai-dynamo-runtime") and find_spec("torch"):
             _bound_operations()
-        if _installed("ai-dynamo") and find_spec("torch"):
+        if send_ttl is not None and _installed("ai-dynamo") and find_spec("torch"):
             _bound_senders(tracker)
     except BaseException:
         _put_back()
@@ -219,7 +219,12 @@ def _bound_agents(messages: Callable[[], Messages]) -> None:
         return waiting
 
     def check(
-        stock: Any, self: Any, remote_agent_name: str, lookup_tag: bytes, backends: Any = None, tag_is_prefix: bool = True
+        stock: Any,
+        self: Any,
+        remote_agent_name: str,
+        lookup_tag: bytes,
+        backends: Any = None,
+        tag_is_prefix: bool = True,
     ) -> bool:
         def wanted(message: bytes) -> bool:
             return message.startswith(lookup_tag) if tag_is_prefix else lookup_tag in message
