@@ -3,12 +3,11 @@
     pip install "ullage[nixl,demo]" ai-dynamo-runtime
     python examples/nixl_transfers.py [--quick] [--transfers N] [--maxsize N] [--json FILE] [--png FILE]
 
-Each side runs in a process of its own, with real agents over shared memory. A transfer has a real handle and a lease;
-each ends with a real notification, 1 in 100 never. 1 in 10 is renewed, and lifetimes differ, so that
-they end out of order. 1 in 50 has
-memory of its own registered, and all that never end have. At 20 points a real read by `dynamo.nixl_connect` moves data,
-and its status is polled. Leases go by a clock of the load's own, 100 transfers a second, so that both sides see the same.
-Times are those of the processor.
+Each side runs in a process of its own, with two real agents. A transfer has a real handle and a lease, and ends with a
+real notification; 1 in 100 never ends. 1 in 10 is renewed, and lifetimes differ, so that they end out of order. 1 in 50
+has memory of its own registered, and all that never end have. At 20 points a real read by `dynamo.nixl_connect` moves
+data, and its status is polled: the quickest of three, so that nothing new has come. Leases go by a clock of the load's
+own, 100 transfers a second, so that both sides see the same. Times are those of the processor.
 """
 
 import argparse

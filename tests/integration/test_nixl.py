@@ -225,6 +225,12 @@ def test_a_handle_that_was_never_posted_is_released(pair: Pair) -> None:
     assert handle._released
 
 
+@pytest.mark.parametrize("wrong", [0, -1, "30", float("nan"), True])
+def test_a_grace_that_is_no_time_is_refused(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        nixl.leases(object(), 30, grace=wrong)
+
+
 STALLED = """
 import sys
 import numpy as np

@@ -3,9 +3,9 @@
     from ullage.integrations import nixl
     nixl.install()
 
-An agent keeps every notification that nobody removes, and Dynamo removes none: each poll walks all since the start. With
-`install` a notification goes straight to the operation that waits for it, and what nobody waits for expires; so does an
-embedding that no receiver asks for. `leases` is a map of transfers that releases what its own code never ends.
+An agent keeps every notification that nobody removes, and Dynamo removes none: each poll walks all since the start.
+With `install` a notification goes straight to the operation that waits for it, and what nobody waits for expires; so
+does an embedding that no receiver asks for. `leases` is a map of transfers that releases what nobody ends.
 
 For nixl 1.5, and for `dynamo.nixl_connect` and `NixlWriteEmbeddingSender` of Dynamo 1.6 where they are installed.
 """
@@ -24,7 +24,7 @@ from threading import RLock
 from typing import Any
 
 from ullage import TransferMap
-from ullage._times import Lifetime
+from ullage._times import Lifetime, nanoseconds
 
 _AGENT = "nixl._api:nixl_agent"
 _OPERATION = "dynamo.nixl_connect:PassiveOperation"
@@ -45,7 +45,8 @@ def install(*, ttl: Lifetime = 600, maxsize: int | None = 65_536, send_ttl: Life
     maxsize: the most that wait from one sender; beyond it the oldest go.
     send_ttl: seconds that Dynamo keeps an embedding that no receiver has asked for; what is being written stays.
 
-    None is no bound; with `send_ttl=None` Dynamo's module of embeddings is not imported. RuntimeError, and nothing is changed, if a package is not one that is known here.
+    None is no bound; with `send_ttl=None` Dynamo's module of embeddings is not even imported. RuntimeError, and nothing
+    is changed, if a package is not one that is known here.
     """
     if not _installed("nixl"):
         raise ModuleNotFoundError("nixl is not installed; pip install 'ullage[nixl]'")
@@ -84,6 +85,7 @@ def leases(
     Expired is not safe to free: a transfer that is under way when its lease expires is kept `grace` seconds longer, and
     then aborted; one that NIXL refuses to abort is kept again. `complete(request).release()` ends one in time.
     """
+    nanoseconds(grace)
 
     def expire(expired: list[tuple[Any, Lease]]) -> dict[Any, Lifetime]:
         return {key: grace for key, lease in expired if not lease._expire()}
@@ -211,7 +213,7 @@ def _bound_agents(messages: Callable[[], Messages]) -> None:
         if not isinstance(agent.notifs, Inbox):
             agent.notifs = Inbox(messages, agent.notifs)
             _agents.add(agent)
-        return agent.notifs  # type: ignore[no-any-return]
+        return agent.notifs
 
     def update(stock: Any, self: Any, backends: list[str] | None = None) -> Inbox:
         waiting = inbox(self)
@@ -302,7 +304,7 @@ def _swap(where: str, ours: Callable[..., Any], *names: str) -> None:
     """Puts a function or a property in the place of another that uses these names; ours gets theirs first."""
     _uses(where, *names)
     owner, name, stock = _find(where)
-    inner = stock.fget if isinstance(stock, property) else stock
+    inner: Any = stock.fget if isinstance(stock, property) else stock
 
     @wraps(inner)
     def call(*args: Any, **kwargs: Any) -> Any:
