@@ -85,7 +85,7 @@ def leases(
     Expired is not safe to free: a transfer that is under way when its lease expires is kept `grace` seconds longer, and
     then aborted; one that NIXL refuses to abort is kept again. `complete(request).release()` ends one in time.
     """
-    nanoseconds(grace)
+    nanoseconds(grace, "grace")
 
     def expire(expired: list[tuple[Any, Lease]]) -> dict[Any, Lifetime]:
         return {key: grace for key, lease in expired if not lease._expire()}
