@@ -12,6 +12,7 @@ For nixl 1.5, and for `dynamo.nixl_connect` and `NixlWriteEmbeddingSender` of Dy
 
 from __future__ import annotations
 
+import logging
 import weakref
 from asyncio import QueueEmpty
 from collections.abc import Callable, Collection, Iterable, Iterator
@@ -31,6 +32,8 @@ _OPERATION = "dynamo.nixl_connect:PassiveOperation"
 _SENDER = "dynamo.common.multimodal.embedding_transfer:NixlWriteEmbeddingSender"
 _PACKAGES = {"nixl": "nixl", "dynamo.nixl_connect": "ai-dynamo-runtime", "dynamo.common": "ai-dynamo"}
 _GONE = object()
+_log = logging.getLogger(__name__)
+_beginning = RLock()
 _undo: list[Callable[[], object]] = []
 _agents: weakref.WeakSet[Any] = weakref.WeakSet()
 _senders: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -88,7 +91,15 @@ def leases(
     nanoseconds(grace, "grace")
 
     def expire(expired: list[tuple[Any, Lease]]) -> dict[Any, Lifetime]:
-        return {key: grace for key, lease in expired if not lease._expire()}
+        kept: dict[Any, Lifetime] = {}
+        for key, lease in expired:
+            try:
+                if lease._expire():
+                    continue
+            except Exception as error:
+                _log.warning("the lease of %r is kept %s seconds longer, for its release failed: %r", key, grace, error)
+            kept[key] = grace
+        return kept
 
     return TransferMap(ttl, on_expire=expire, maxsize=maxsize, timer=timer, name=name)
 
@@ -117,13 +128,11 @@ class Lease:
                 held.pop()
 
     def _expire(self) -> bool:
+        """Whether it is released; the first time, what is under way is not."""
         if not self._late and self.active():
             self._late = True
             return False
-        try:
-            self.release()
-        except Exception:
-            return False
+        self.release()
         return True
 
 
@@ -210,10 +219,11 @@ class Inbox(dict[str, Messages]):
 
 def _bound_agents(messages: Callable[[], Messages]) -> None:
     def inbox(agent: Any) -> Inbox:
-        if not isinstance(agent.notifs, Inbox):
-            agent.notifs = Inbox(messages, agent.notifs)
-            _agents.add(agent)
-        return agent.notifs
+        with _beginning:
+            if not isinstance(agent.notifs, Inbox):
+                agent.notifs = Inbox(messages, agent.notifs)
+                _agents.add(agent)
+            return agent.notifs
 
     def update(stock: Any, self: Any, backends: list[str] | None = None) -> Inbox:
         waiting = inbox(self)
@@ -271,13 +281,16 @@ def _key(operation: Any) -> bytes:
 
 
 def _bound_senders(tracker: Callable[[], TransferMap[Any, Any]]) -> None:
+    def begin(stock: Any, self: Any, *args: Any, **kwargs: Any) -> None:
+        stock(self, *args, **kwargs)
+        self.transfer_tracker = tracker()
+        _senders.add(self)
+
     def handshakes(stock: Any, self: Any) -> list[Any]:
         inflight = self.transfer_tracker
         if not isinstance(inflight, TransferMap):
-            inflight = tracker()
-            inflight.update(self.transfer_tracker)
-            self.transfer_tracker = inflight
-            _senders.add(self)
+            # One from before `install`: nobody knows which of its embeddings are being read.
+            return stock(self)  # type: ignore[no-any-return]
         while expired := inflight.pop_expired(1):
             _let_go(self, *expired[0])
         # From here on the write ends it. One that comes too late finds nothing to be read.
@@ -286,6 +299,7 @@ def _bound_senders(tracker: Callable[[], TransferMap[Any, Any]]) -> None:
     names = ("transfer_tracker", "registered_descs", "nixl_agent", "deregister_memory")
     _uses(f"{_SENDER}._complete_transfer", *names)
     _uses(f"{_SENDER}._state_update", "_get_receiver_handshakes", "transfer_queue", "_complete_transfer")
+    _swap(f"{_SENDER}.__init__", begin, "transfer_tracker", "transfer_queue", "registered_descs")
     _swap(f"{_SENDER}._get_receiver_handshakes", handshakes, "nixl_agent", "get_new_notifs")
 
 
