@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from uuid import uuid4
 
@@ -163,6 +165,32 @@ def test_what_waited_before_install_waits_after_it_and_after_uninstall(pair: Pai
     assert type(pair.reader.notifs) is dict
     pair.send(b"stock")
     until(lambda: pair.received() == [b"early", b"late", b"stock"])
+
+
+def test_threads_that_poll_one_agent_lose_nothing_and_claim_nothing_twice(pair: Pair) -> None:
+    nixl.install()
+    wanted = [b"%d" % number for number in range(2000)]
+    claimed: list[bytes] = []
+    stop = Event()
+
+    def poll() -> None:
+        while not stop.is_set():
+            for message in pair.received():
+                with suppress(ValueError):
+                    pair.reader.notifs[pair.writer.name].remove(message)
+                    claimed.append(message)
+
+    threads = [Thread(target=poll, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    pair.send(*wanted)
+    try:
+        until(lambda: len(claimed) >= len(wanted))
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(SECONDS)
+    assert sorted(claimed) == sorted(wanted)
 
 
 # Leases.
