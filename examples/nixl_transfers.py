@@ -182,7 +182,7 @@ async def play(side: str, transfers: int, maxsize: int) -> dict[str, Any]:
     for ended in under_way:
         wire.peer.send_notif(wire.agent.name, b"transfer %d" % ended)
         tracker.complete(ended)
-    while sum(map(len, wire.agent.update_notifs().values())) < len(under_way):
+    while b"transfer %d" % ended not in wire.agent.update_notifs().get(wire.peer.name, ()):
         await asyncio.sleep(0.01)
     tracker.settle()
     return {
