@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -378,6 +379,12 @@ ROWS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
+def table(runs: list[dict[str, Any]]) -> str:
+    rows = [["", *(run["way"] for run in runs)], *([row, *map(str, map(cell, runs))] for row, cell in ROWS.items())]
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], "|---|--:|--:|--:|", *lines[1:]])
+
+
 def draw(runs: list[dict[str, Any]], path: Path) -> None:
     from matplotlib.figure import Figure
 
@@ -412,11 +419,10 @@ def main() -> None:
         return
     print(f"{THREADS} threads; models of {[*MODELS.values()]} MiB, a budget of {BUDGET} MiB\n")
     runs = list(compare(options.quick))
-    print(f"{'':<34}" + "".join(f"{run['way']:>22}" for run in runs))
-    for row, cell in ROWS.items():
-        print(f"{row:<34}" + "".join(f"{cell(run):>22}" for run in runs))
+    release = f"Flask {version('flask')}, Python {sys.version.split()[0]}"
+    print(table(runs))
     if options.json:
-        options.json.write_text(json.dumps({"name": "docsgpt", "runs": runs}))
+        options.json.write_text(json.dumps({"name": "docsgpt", "release": release, "sides": runs}))
     if options.png:
         draw(runs, options.png)
 

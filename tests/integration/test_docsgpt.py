@@ -33,7 +33,7 @@ def played(name: str, folder: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return {run["way"]: run for run in played("docsgpt", tmp_path_factory.mktemp("docsgpt"))["runs"]}
+    return {run["way"]: run for run in played("docsgpt", tmp_path_factory.mktemp("docsgpt"))["sides"]}
 
 
 def test_eight_cold_threads_load_once(ways: dict[str, dict[str, Any]]) -> None:
