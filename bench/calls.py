@@ -11,16 +11,18 @@ from rounds import PACE, Entrant, Race, Target, Wheel, loop
 from subjects import MEMOS, ONCE, TRUTHS, TYPED_MEMOS, Subject, present
 
 
-def filled(subject: Subject, operation: str, n: int, kind: str) -> Entrant:
-    """A function that remembers its results for n keys, all of which were asked for."""
+def filled(subject: Subject, operation: str, n: int, kind: str, twins: bool = False) -> Entrant:
+    """A function that remembers its results for n keys, which are given again in random order, or equal ones."""
     keys, body, names = made(kind, 0, n), subject.spelling[operation], subject.names(subject.new(n), n)
     loop(body, "k", names)(keys, *names.values())
-    order = random.Random(n).choices(keys, k=PACE.most_ops)
+    order = random.Random(n).choices(made(kind, 0, n) if twins else keys, k=PACE.most_ops)
     return Entrant(subject.name, body, names, Wheel(order), "k", subject.role, subject.remark)
 
 
-def hits(operation: str, n: int, kind: str = "str", family: list[Subject] = MEMOS) -> list[Entrant]:
-    return [filled(s, operation, n, kind) for s in present(family) if operation in s.spelling]
+def hits(
+    operation: str, n: int, kind: str = "str", twins: bool = False, family: list[Subject] = MEMOS
+) -> list[Entrant]:
+    return [filled(s, operation, n, kind, twins) for s in present(family) if operation in s.spelling]
 
 
 def evictions(n: int, kind: str) -> list[Entrant]:
@@ -46,6 +48,9 @@ def races() -> list[tuple[str, Callable[[], Race]]]:
     n, *_ = PACE.sizes(1_000)
     for kind in ("str", "int"):
         race(f"Call that hits, one argument, {n:,} of {kind}", partial(hits, "one", n, kind), 0.55)
+    for kind in ("str", "int"):
+        title = f"Call that hits, one argument, {n:,} of {kind}, equal but not identical"
+        race(title, partial(hits, "one", n, kind, twins=True), None)
     race(f"Call that hits, two arguments, {n:,}", partial(hits, "two", n), 0.6)
     race(f"Call that hits, three arguments, {n:,}", partial(hits, "three", n), 0.6)
     race(f"Call that hits, one argument by name, {n:,}", partial(hits, "name", n), 0.6)

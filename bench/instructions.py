@@ -41,13 +41,7 @@ WATCHED = [
     Subject("not watched", "ullage", lambda m, n: m.LRUCache(n), mapping(), "ours"),
     Subject("watched", "ullage", watched, mapping(), "ours"),
 ]
-FAMILIES = {
-    "maps": MAPS,
-    "lifetimes": FLIGHTS,
-    "histories": HISTORIES,
-    "calls": MEMOS,
-    "watched": WATCHED,
-}
+FAMILIES = {"maps": MAPS, "lifetimes": FLIGHTS, "histories": HISTORIES, "calls": MEMOS, "watched": WATCHED}
 FILL = {"maps": ("put", "evict"), "lifetimes": ("begin",), "histories": ("fill",), "watched": ("put",)}
 OPS = 2_000
 

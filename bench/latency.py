@@ -21,7 +21,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from rounds import PACE
-from subjects import FLIGHTS, MAPS, Subject, skipped
+from subjects import MAPS, Subject, skipped
 from table import Table, number
 
 INLINE = Subject(
@@ -30,7 +30,7 @@ INLINE = Subject(
 SUBJECTS = {s.name: s for s in [*MAPS[:2], INLINE, *MAPS[2:]] if "put" in s.spelling}
 EXPIRING = {
     "ullage": lambda n, ttl: __import__("ullage").LRUCache(n, ttl=ttl),
-    "ullage.TransferMap": lambda n, ttl: __import__("ullage").TransferMap(ttl),
+    "ullage.TransferMap": lambda n, ttl: __import__("ullage").TransferMap(ttl, on_expire=lambda batch: None),
     "cachetools.TTLCache": lambda n, ttl: __import__("cachetools").TTLCache(n, ttl),
     "cachebox.TTLCache": lambda n, ttl: __import__("cachebox").TTLCache(n, ttl),
     "expiringdict": lambda n, ttl: __import__("expiringdict").ExpiringDict(n, ttl),
@@ -91,15 +91,13 @@ def many_big(name: str, references: int) -> dict[str, Any]:
     _, write = writer(name, size)
     evicting: list[int] = []
     timer: list[int] = []
-    key = 0
     heartbeat = Heartbeat()
-    for _ in range(steps + size):
+    for key in range(steps + size):
         value = [str(i) for i in range(references)]
         before = perf_counter_ns()
         write(key, value, key - size)
         evicting.append(perf_counter_ns() - before)
         del value
-        key += 1
         before = perf_counter_ns()
         timer.append(perf_counter_ns() - before)
         # A service does other things as well: small entries come and go in another container.
@@ -172,10 +170,10 @@ def clearing(name: str, _: int) -> dict[str, Any]:
     container.clear()
     took = perf_counter_ns() - before
     laps = []
-    for key in range(after):
-        write_small = perf_counter_ns()
+    for _ in range(after):
+        before = perf_counter_ns()
         side_write(name)
-        laps.append(perf_counter_ns() - write_small)
+        laps.append(perf_counter_ns() - before)
     return {"clear": took / 1e3, "after": spread(laps)}
 
 

@@ -23,8 +23,10 @@ import calls
 import growth
 import history
 import instructions
+import latency
 import maps
 import memory
+import samples
 import transfers
 import watching
 from rounds import PACE
@@ -70,8 +72,10 @@ NOTES = {
     "calls": "`lru_cache`, then `cached`, beside functools' own and what else makes a function remember its results.",
     "backends": "Back ends of cachelib, and so of Flask-Caching and Flask-Session, that keep values in memory.",
     "memory": "Growth of the resident set beside keys and values, each subject in a process of its own.",
+    "latency": "Wall clock of single operations, each subject in a process of its own.",
     "growth": "Far memory makes any table slower as it grows, so what is added is held against what dict adds.",
     "watching": "`MemoryGuard` at its default pace and a report a second, on and off in turns; time of the process.",
+    "samples": "`watch_growth` looks at every object; beside it, a full collection, which the program has anyway.",
     "instructions": "Counted by valgrind's callgrind.",
 }
 
@@ -94,7 +98,9 @@ SECTIONS: dict[str, Callable[[], Iterable[Table]]] = {
     "backends": lambda: raced(backends),
     "memory": memory.tables,
     "growth": growth.tables,
+    "latency": latency.tables,
     "watching": watching.tables,
+    "samples": samples.tables,
     "instructions": instructions.tables,
 }
 

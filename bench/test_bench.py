@@ -14,9 +14,12 @@ import calls
 import growth
 import history
 import instructions
+import latency
 import maps
 import memory
 import pytest
+import samples
+import sizing
 import transfers
 import watching
 from rounds import PACE, Race
@@ -31,8 +34,11 @@ TABLES = [
     pytest.param(transfers.burst, id="burst"),
     pytest.param(memory.tables, id="memory"),
     pytest.param(growth.tables, id="growth"),
+    pytest.param(sizing.tables, id="sizing"),
     pytest.param(watching.tables, id="watching"),
+    pytest.param(samples.tables, id="samples"),
     pytest.param(instructions.tables, id="instructions"),
+    pytest.param(lambda: list(latency.tables()), id="latency"),
 ]
 
 

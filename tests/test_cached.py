@@ -100,6 +100,35 @@ def test_decorating_twice():
     assert f.cache_parameters()["maxsize"] == 10 and f.__wrapped__.cache_parameters()["maxsize"] == 20
 
 
+def test_in_classes():
+    class Shop:
+        @cached
+        def method(self, n):
+            return [self, n]
+
+        @classmethod
+        @cached
+        def of_class(cls, n):
+            return [cls, n]
+
+        @staticmethod
+        @cached(maxsize=3)
+        def static(n):
+            return [n]
+
+        @property
+        @cached
+        def value(self):
+            return [self]
+
+    a, b = Shop(), Shop()
+    assert a.method(1) is a.method(n=1) is Shop.method(a, 1) is not b.method(1) and a.method(1) == [a, 1]
+    assert Shop.of_class(1) is a.of_class(1) == [Shop, 1]
+    assert Shop.static(1) is a.static(n=1) == [1] and Shop.static.cache_info().maxsize == 3
+    assert a.value is a.value is not b.value
+    assert Shop.method.cache_contains(a, 1) and not Shop.method.cache_contains(a, 2)
+
+
 # Keys.
 
 

@@ -711,6 +711,25 @@ def test_long_leases_are_warned_about_once_with_their_place(loader: Loader) -> N
             cache.expire()
 
 
+def test_a_lease_is_held_from_when_its_object_is_there() -> None:
+    clock = ManualClock()
+
+    def load(key: str) -> str:
+        clock.advance(100)
+        cache.expire()
+        return key
+
+    cache = InstanceCache(load, lease_warning=60, timer=clock)
+    with warnings.catch_warnings(), cache.lease("a"):
+        warnings.simplefilter("error")
+        clock.advance(59)
+        cache.expire()
+        warnings.simplefilter("default")
+        clock.advance(1)
+        with pytest.warns(RuntimeWarning, match=r"held for 60\.0 seconds"):
+            cache.expire()
+
+
 def test_a_warning_that_is_an_error_stops_nothing(loader: Loader, unraisable: list[BaseException]) -> None:
     clock = ManualClock()
     cache = InstanceCache(loader, lease_warning=60, timer=clock)

@@ -175,6 +175,31 @@ def test_hooks_are_told_and_pinned_items_stay():
     assert ring.dropped == len(fell)
 
 
+def test_of_several_processes_each_gives_back_its_part():
+    cache = cache_of(4 * MIB)
+    guard = MemoryGuard(0.7, 0.85, reader=lambda: Usage(9 * MIB, LIMIT, "test", part=0.25))
+    before = cache.currsize
+    guard.check()
+    assert before - cache.currsize == pytest.approx((0.9 - 0.6625) * LIMIT / 4, rel=0.05)
+
+
+def test_large_entries_leave_one_at_a_time():
+    pieces = []
+
+    class Noting(LRUCache):
+        def evict(self, n=1):
+            pieces.append(n)
+            return super().evict(n)
+
+    cache = Noting(max_bytes="1 GiB")
+    for number in range(8):
+        cache[number] = bytes(MIB)
+    process = Process(cache)
+    process.fill(0.95)
+    process.guard().check()
+    assert set(pieces) == {1} and len(pieces) == 3
+
+
 def test_what_left_is_freed_at_once():
     ring = HistoryRing(None, ([[number] for number in range(1_000)] for _ in range(200)), name="of lists")
     process = Process(ring)
@@ -544,7 +569,7 @@ def test_without_a_control_group_ram_is_the_limit(machine):
     ids=["v2", "v1"],
 )
 def test_of_a_control_group_counts_what_all_its_processes_hold(machine, files):
-    assert machine(**files) == Usage(3 * GIB, 4 * GIB, "control group")
+    assert machine(**files) == Usage(3 * GIB, 4 * GIB, "control group", part=1 / 3)
 
 
 def test_the_nearest_limit_of_nested_groups_counts(machine):
@@ -557,7 +582,7 @@ def test_the_nearest_limit_of_nested_groups_counts(machine):
             f"{V2}/pod/app/memory.stat": f"anon {GIB}\n",
         }
     )
-    assert found == Usage(9 * GIB, 10 * GIB, "control group")
+    assert found == Usage(9 * GIB, 10 * GIB, "control group", part=1 / 9)
 
 
 @pytest.mark.parametrize("stat", ["", "nonsense", "anon\n", "anon much\n", "anon 0\n"])

@@ -7,7 +7,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -40,16 +40,24 @@ def only_these(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_registry, "_all", [])
 
 
-@pytest.fixture(params=["text/plain", "application/openmetrics-text"])
-def scrape(request: Any) -> Iterator[Scrape]:
-    """Asks an exposition endpoint over loopback; returns (metric, container) -> value."""
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[tuple[Any, str]]:
+    """A registry, and where it is served over loopback."""
     registry = prometheus_client.CollectorRegistry()
-    registry.register(UllageCollector())
     server, thread = prometheus_client.start_http_server(0, "127.0.0.1", registry)
+    yield registry, f"http://127.0.0.1:{server.server_port}/metrics"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(params=["text/plain", "application/openmetrics-text"])
+def scrape(request: Any, endpoint: tuple[Any, str]) -> Iterator[Scrape]:
+    """Asks an exposition endpoint; returns (metric, container) -> value."""
+    registry, url = endpoint
     parse = parse_text if request.param == "text/plain" else parse_openmetrics
 
     def ask() -> dict[tuple[str, str], float]:
-        url = f"http://127.0.0.1:{server.server_port}/metrics"
         with urlopen(Request(url, headers={"Accept": request.param}), timeout=10) as answer:
             assert answer.headers["Content-Type"].startswith(request.param)
             families = list(parse(answer.read().decode()))
@@ -58,10 +66,9 @@ def scrape(request: Any) -> Iterator[Scrape]:
         assert len(found) == len(samples), "a series stands there twice"
         return found
 
+    registry.register(collector := UllageCollector())
     yield ask
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    registry.unregister(collector)
 
 
 def test_a_scrape_says_what_stats_say(scrape: Scrape) -> None:
@@ -109,6 +116,20 @@ def test_weights_of_a_weigher_are_not_called_bytes(scrape: Scrape) -> None:
     assert not {("ullage_weight_bytes", "tokens"), ("ullage_max_entries", "tokens")} & found.keys()
 
 
+def test_costs_in_bytes_are_weights_in_bytes() -> None:
+    @dataclass
+    class Costs:
+        loads: int = 3
+        cost: Any = field(default_factory=lambda: {"bytes": 7, "vram": 8}, metadata={"counts": False})
+        budget: Any = field(default_factory=lambda: {"vram": 9}, metadata={"counts": False})
+
+    class Container:
+        def stats(self) -> Costs:
+            return Costs()
+
+    assert metrics.read(Container()) == {"containers": 1, "loads_total": 3, "weight_bytes": 7}
+
+
 class Hostile(LRUCache[Any, Any]):
     """A cache whose name and statistics raise, once it is told to."""
 
@@ -127,7 +148,9 @@ class Hostile(LRUCache[Any, Any]):
         return super().stats()
 
 
-@pytest.mark.parametrize("name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]])
+@pytest.mark.parametrize(
+    "name", ["", 'a"b\\c\nd{}', "\ud800", "\x00", "x" * 10_000, 7, b"bytes", None, "ü 🫙", ["unhashable"]]
+)
 def test_any_name_makes_a_valid_exposition(scrape: Scrape, name: Any) -> None:
     odd, other = Hostile(5), LRUCache(5, name="other")
     odd.called, odd["a"] = name, 1

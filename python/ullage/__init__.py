@@ -47,7 +47,6 @@ __all__ = [
     "HistoryRing",
     "InstanceCache",
     "LRUCache",
-    "LRUCache",
     "MemoryGuard",
     "MemoryPressureWarning",
     "TransferMap",

@@ -216,7 +216,7 @@ class _Results(Flights):
         stats = self.stats()
         if self._cleared is not None:
             stats -= self._cleared
-        return CacheInfo(stats.hits, stats.misses, stats.maxsize, stats.weight)
+        return CacheInfo(stats.hits, max(stats.misses, 0), stats.maxsize, stats.weight)
 
     def clear(self) -> None:
         self.forget_all()
@@ -244,17 +244,11 @@ def _compiled(
     names: dict[str, Any] = {"_function": function, "_own": own, "_check": _keys.check, "_name": name}
     taken = [*names, "_results", "_shelf", "_fly", "_afly"]
     spelled = None if plan.key else _keys.spell(function, plan.typed, own is not None, taken)
-    prepare = [f"_results = _own({spelled.first if spelled else 'self'})"] if own else []
     if spelled is None:
-        first = "self, " if own else ""
-        if plan.key:
-            made = f"_make({first}*args, **kwargs)"
-        else:
-            made = "_make(args, kwargs)" if plan.typed else "_make(args, kwargs) if kwargs else args"
-        names["_make"] = plan.key or (_keys.typed_key if plan.typed else _keys.call_key)
-        spelled = _keys.Spelling(f"{first and 'self, /, '}*args, **kwargs", "", made, f"{first}*args, **kwargs", {})
+        spelled = _keys.spell_any(plan.key, plan.typed, own is not None)
+    prepare = [f"_results = _own({spelled.first})"] if own else []
     made = key = spelled.key if plan.cache is None or plan.key else f"(_name, {spelled.key})"
-    if "_make" in names:
+    if "_make" in spelled.names:
         key = "_key"
         prepare.append(f"_key = {made}")
     waits = any(map(iscoroutinefunction, bodies))
@@ -324,8 +318,8 @@ class _Method:
         call.cache_info = lambda self: own(self).info()
         call.cache_stats = lambda self: own(self).stats()
         call.cache_parameters = lambda self: {"maxsize": own(self).info().maxsize, "typed": plan.typed}
-        self._call = call
         functools.update_wrapper(self, function)
+        self._call = call
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self._call if instance is None else _Bound(self._call, instance)

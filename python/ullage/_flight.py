@@ -4,6 +4,7 @@ import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from itertools import count
 from reprlib import Repr
 from threading import Lock, RLock, get_ident
 from time import monotonic, sleep
@@ -24,11 +25,13 @@ _lock = RLock()
 _on: set["Flight"] = set()
 # What each thread computes or waits for, while whatever else it has to do stands still.
 _standing: dict[int, dict["Flight", "Flight"]] = {}
+_clock = count(1)
 # The computation that this code is part of. Tasks inherit it, and so does `asyncio.to_thread`.
 _inside: ContextVar["Flight | None"] = ContextVar("ullage flight", default=None)
 # Seconds after which those who wait for a task of another event loop look whether that loop was closed.
 _PATIENCE = 0.25
-_PAUSE = 0.0001
+# Seconds for which forgetting waits at most for what is being kept, and between two looks.
+_LONGEST, _PAUSE = 1.0, 0.0001
 
 _shown = Repr()
 _shown.maxstring = _shown.maxother = _shown.maxlong = 60
@@ -65,6 +68,7 @@ class Flight:
         "on",
         "other",
         "outcome",
+        "since",
         "stale",
         "thread",
         "waits",
@@ -80,6 +84,7 @@ class Flight:
         self.thread = get_ident()
         self.within = _inside.get()
         self.wake = wake
+        self.since = 0
         self.on = False
         self.stale = False
         self.keeping = False
@@ -101,7 +106,7 @@ class Flight:
             flight = left.pop()
             if flight is self.within or (found is None and self.loop is None and flight.thread == self.thread):
                 found = flight
-            for need in (*flight.needs.values(), *_standing.get(flight.thread, {}).values()):
+            for need in flight.all_needs():
                 if need.on and need not in came:
                     came[need] = flight
                     left.append(need)
@@ -111,8 +116,14 @@ class Flight:
             found = came[found]
         return way
 
+    def all_needs(self) -> list["Flight"]:
+        """What it waits for, and what its thread is busy with; not what that was busy with before: that is below it."""
+        standing = _standing.get(self.thread, {}).items()
+        return [*self.needs.values(), *(need for call, need in standing if call.since > self.since)]
+
     def needs_now(self, other: "Flight") -> None:
         """From now on whatever this call is part of needs `other`; it may be this call itself."""
+        self.since = next(_clock)
         if self.within is not None:
             self.within.needs[self] = other
         if self.loop is None:
@@ -294,7 +305,7 @@ class Flights:
             for flight in flights:
                 flight.stale = True
                 self._leave(flight)
-        deadline = monotonic() + _PATIENCE
+        deadline = monotonic() + _LONGEST
         for flight in flights:
             # Not for long: a hook may be waiting for us. Then it is dropped once it has been kept.
             while flight.on and flight.keeping and flight.thread != get_ident() and monotonic() < deadline:

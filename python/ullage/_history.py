@@ -55,6 +55,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     __hash__ = None  # type: ignore[assignment]
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_drop", "timer")
+    _parts = 1
 
     def __init__(
         self,

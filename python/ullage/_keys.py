@@ -77,6 +77,19 @@ def spell(function: Callable[..., Any], typed: bool, method: bool, taken: Iterab
     return Spelling(str(Signature(plain))[1:-1], listed[0] if listed else "", key, ", ".join(given), names)
 
 
+def spell_any(key: Callable[..., Any] | None, typed: bool, method: bool) -> Spelling:
+    """The same for any arguments: the key is made by `_make`, which is `key` if there is one, and gets `self` then."""
+    first = "self, " if method else ""
+    if key is not None:
+        made = f"_make({first}*args, **kwargs)"
+    else:
+        key, made = (
+            (typed_key, "_make(args, kwargs)") if typed else (call_key, "_make(args, kwargs) if kwargs else args")
+        )
+    parameters = "self, /, *args, **kwargs" if method else "*args, **kwargs"
+    return Spelling(parameters, "self", made, f"{first}*args, **kwargs", {"_make": key})
+
+
 def check(name: str, key: Any) -> None:
     """Raises a TypeError that helps, if that is why a key cannot be looked up."""
     try:

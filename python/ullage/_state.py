@@ -3,9 +3,12 @@
 import copyreg
 import pickle
 import threading
+from collections.abc import Callable
 from copy import deepcopy
 from types import MethodType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
+
+from ullage._times import nanoseconds, seconds
 
 T = TypeVar("T", bound="Portable")
 
@@ -20,6 +23,9 @@ class Portable:
     __slots__ = ()
     _settings: dict[str, Any]
     _hook_names: tuple[str, ...] = ()
+    # A row of `_contents`: so many objects, so many numbers, and the nanoseconds left or None.
+    _parts = 2
+    _numbers = 1
 
     def _contents(self) -> Any:
         raise NotImplementedError
@@ -96,12 +102,68 @@ class Portable:
         attributes = getattr(self, "__dict__", None) or None
         return (attributes, slots) if slots else attributes
 
+    def _plain(self, encode: Callable[[Any], Any] = lambda part: part) -> dict[str, Any]:
+        """What JSON can hold of this container, bounds and remaining lifetimes included; `_from_plain` reads it.
+
+        Hooks stay behind. A TypeError for what would come back as something else: a weigher, attributes of a subclass.
+        """
+        if self._settings.get("weigher") is not None:
+            raise TypeError("JSON cannot hold a weigher; take max_bytes=, or pickle")
+        if self.__getstate__() is not None:
+            raise TypeError(f"JSON cannot hold what {type(self).__name__} adds to the container; pickle can")
+        settings = {
+            name: seconds(nanoseconds(value)) if name in ("ttl", "idle") else value
+            for name, value in self._settings.items()
+            if name != "weigher" and name not in self._hook_names
+        }
+        parts = self._parts
+        rows = [[*map(encode, row[:parts]), *row[parts:]] for row in self._contents()]
+        return {"ullage": type(self).__name__, **settings, "contents": rows}
+
+    @classmethod
+    def _from_plain(cls: type[T], plain: dict[str, Any], decode: Callable[[Any], Any] = lambda part: part) -> T:
+        settings = {name: value for name, value in plain.items() if name not in ("ullage", "contents")}
+        new = _blank(cls)
+        _ours(cls).__init__(new, **settings)
+        if extra := settings.keys() - new._settings.keys():
+            raise TypeError(f"{cls.__name__} has no {', '.join(sorted(extra))}")
+        new._refill([(*map(decode, row[: cls._parts]), *row[cls._parts :]) for row in plain["contents"]])
+        return new
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
-        """A field of this type takes instances only: pydantic never rebuilds one without its bound."""
+        """A field of this type takes an instance, and keeps it; and what JSON made of one, bounds included.
+
+        A plain dict or list is an error: it has no bound. The entries of an instance are not validated.
+        """
         from pydantic_core import core_schema  # type: ignore[import-not-found, unused-ignore]
 
-        return core_schema.is_instance_schema(cls)
+        number = core_schema.int_schema(ge=0, lt=2**64)
+        kinds = get_args(source) or (Any,) * cls._parts
+        row = [*map(handler.generate_schema, kinds), *[number] * cls._numbers, core_schema.nullable_schema(number)]
+        contents = core_schema.typed_dict_field(core_schema.list_schema(core_schema.tuple_schema(row)))
+        plain = core_schema.typed_dict_schema({"contents": contents}, extra_behavior="allow")
+
+        def validate(value: Any, check: Callable[[Any], dict[str, Any]]) -> Portable:
+            if isinstance(value, cls):
+                return value
+            if not isinstance(value, dict) or value.get("ullage") != cls.__name__:
+                what = f"{cls.__name__} expected, for {type(value).__name__} has no bound"
+                raise ValueError(f"{what}; pass {cls.__name__}(bound, ...), or put a BeforeValidator in the annotation")
+            try:
+                return cls._from_plain(check(value))
+            except TypeError as error:
+                raise ValueError(str(error)) from error
+
+        def serialize(value: Portable, info: Any) -> Portable | dict[str, Any]:
+            if info.mode != "json":
+                return value
+            if type(value) is not cls:
+                raise TypeError(f"this field would come back as {cls.__name__}; it holds {type(value).__name__}")
+            return value._plain()
+
+        to_json = core_schema.plain_serializer_function_ser_schema(serialize, info_arg=True)
+        return core_schema.no_info_wrap_validator_function(validate, plain, serialization=to_json)
 
 
 def is_inline(drop: str) -> bool:
@@ -119,6 +181,11 @@ def _blank(cls: type[T]) -> T:
     return cls.__new__(cls)
 
 
+def _ours(cls: type[Portable]) -> Any:
+    """The class of ours, not the subclass: its own `__init__` may want other arguments."""
+    return next(base for base in cls.__mro__ if base.__module__.startswith("ullage."))
+
+
 def _set_up(new: Portable, settings: dict[str, Any], copies: dict[int, Any]) -> None:
     """Opens a blank container. A hook that is a method of something copied along becomes a method of its copy."""
     settings = {
@@ -127,9 +194,7 @@ def _set_up(new: Portable, settings: dict[str, Any], copies: dict[int, Any]) -> 
         else value
         for name, value in settings.items()
     }
-    # The class of ours, not the subclass: its own `__init__` may want other arguments.
-    ours = next(base for base in type(new).__mro__ if base.__module__.startswith("ullage."))
-    ours.__init__(new, **settings)  # type: ignore[misc]
+    _ours(type(new)).__init__(new, **settings)
     new._settings = settings  # type: ignore[misc]
 
 

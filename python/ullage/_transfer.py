@@ -28,8 +28,9 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     ----------
     ttl: seconds until the deadline, or a `timedelta`; None for ever.
     maxsize: the most entries that are live at once; None for no bound.
-    on_expire: `on_expire([(key, handle), ...])`, called with nothing locked, by the sweeper or by the next call. It may use the
-        map, and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to `sys.unraisablehook`.
+    on_expire: `on_expire([(key, handle), ...])`, called with nothing locked, by the sweeper or by the next call. It may
+        use the map, and may return `{key: ttl}` to keep what cannot be freed yet. Its exceptions go to
+        `sys.unraisablehook`.
     on_full: "raise" `ullage.Full`, or "evict": the entry with the nearest deadline expires at once.
     timer: a clock in seconds, `time.monotonic` by default.
     drop: "slices": what leaves is freed a little at a time, so that nobody is stalled; "inline": on the spot.
@@ -47,6 +48,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     __hash__ = None  # type: ignore[assignment]
     __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_expire", "timer")
+    _numbers = 0
 
     def __init__(
         self,

@@ -319,20 +319,28 @@ class InstanceCache(Generic[K, V]):
         if doomed := self._tend():
             await way.work(partial(self._close_all, doomed))
         asker = me()
-        while self._find(lease.key, lease) is NOTHING:
-            self._check_open()
-            self._waiting.add(asker)
-            try:
+        try:
+            while self._find(lease.key, lease) is NOTHING:
+                self._check_open()
+                self._waiting.add(asker)
                 await way.fly(self._flights, lease.key, partial(self._load, lease, asker, way))
-            finally:
-                self._waiting.discard(asker)
-            if lease.entry is None:
-                self._count("waits")
-            elif lease.entry.state is LIVE:
-                return
-            else:
-                # It was invalidated while it was loaded.
-                await self._release(lease, way)
+                if lease.entry is None:
+                    self._count("waits")
+                elif lease.entry.state is LIVE:
+                    return
+                else:
+                    # It was invalidated while it was loaded.
+                    await self._release(lease, way)
+        except Exception:
+            await self._release(lease, way)
+            raise
+        except BaseException:
+            # Interrupted, cancelled, or thrown away with its event loop: then nothing can be awaited any more.
+            if doomed := self._end(lease):
+                way.begin(partial(self._close_all, doomed))
+            raise
+        finally:
+            self._waiting.discard(asker)
 
     def _find(self, key: Any, lease: Lease[V] | None = None) -> Any:
         """A use: the object of a key, if that is live, or `NOTHING`."""
@@ -381,28 +389,19 @@ class InstanceCache(Generic[K, V]):
         self._waiting.discard(asker)
         if self._find(lease.key, lease) is not NOTHING:
             return
-        try:
-            orphan = self._index.get(lease.key)
-            if orphan is not None and orphan.worker is not None and self._join(lease, orphan):
-                # Whoever began this was cancelled; its thread goes on.
-                await way.join(orphan.worker)
-                return
-            hint = None if self._cost_hint is None else self._cost_hint(lease.key)
-            cost: Cost | None = self._budget.cost(hint, "cost_hint")
-            while cost is not None:
-                entry = Entry(lease.key, cost, running_loop() if way is Tasks else None)
-                await self._make_room(entry, lease, asker, way)
-                cost = await self._fill_for(entry, way)
-                if cost is not None:
-                    await self._release(lease, way)
-        except Exception:
-            await self._release(lease, way)
-            raise
-        except BaseException:
-            # Cancelled, or thrown away with its event loop: then nothing can be awaited any more.
-            if doomed := self._end(lease):
-                way.begin(partial(self._close_all, doomed))
-            raise
+        orphan = self._index.get(lease.key)
+        if orphan is not None and orphan.worker is not None and self._join(lease, orphan):
+            # Whoever began this was cancelled; its thread goes on.
+            await way.join(orphan.worker)
+            return
+        hint = None if self._cost_hint is None else self._cost_hint(lease.key)
+        cost: Cost | None = self._budget.cost(hint, "cost_hint")
+        while cost is not None:
+            entry = Entry(lease.key, cost, running_loop() if way is Tasks else None)
+            await self._make_room(entry, lease, asker, way)
+            cost = await self._fill_for(entry, way)
+            if cost is not None:
+                await self._release(lease, way)
 
     def _join(self, lease: Lease[V], entry: Entry) -> bool:
         now = self._timer()
@@ -510,7 +509,9 @@ class InstanceCache(Generic[K, V]):
         victims = self._victims(self._budget.lacking(), hoping=False)
         entry.state = RETIRED if victims is None else LIVE
         entry.used = now
-        self._expect(now, self._idle)
+        for lease in entry.leases:
+            lease.since = now
+        self._expect(now, min(self._idle, self._lease_warning))
         return victims
 
     # Room.
@@ -698,7 +699,7 @@ class InstanceCache(Generic[K, V]):
                         idle.append(entry)
                     else:
                         due = min(due, entry.used + self._idle)
-                for lease in entry.leases:
+                for lease in () if entry.loading() else entry.leases:
                     if not lease.warned and now - lease.since >= self._lease_warning:
                         lease.warned = True
                         late.append(lease)

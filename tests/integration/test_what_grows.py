@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from ullage import watch_growth
@@ -43,7 +42,7 @@ def test_it_names_the_global_history_of_dspy() -> None:
 
 
 def test_it_names_the_token_counts_and_spans_of_llama_index() -> None:
-    core = pytest.importorskip("llama_index.core", reason="LlamaIndex is not installed: pip install llama-index-core")
+    pytest.importorskip("llama_index.core", reason="LlamaIndex is not installed: pip install llama-index-core")
     from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
     from llama_index.core.instrumentation import get_dispatcher
     from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
@@ -62,7 +61,5 @@ def test_it_names_the_token_counts_and_spans_of_llama_index() -> None:
             watch.sample()
     finally:
         del sys.modules["app"]
-    print(*watch.report(), sep="\n")
     assert found(watch)["app.counter.llm_token_counts"].length == SAMPLES * CALLS
     assert any(growth.where.endswith(".completed_spans") for growth in watch.report())
-    del core

@@ -72,7 +72,7 @@ class _Track:
         self.rises = 0
 
     def is_of(self, container: Any, kind: str) -> bool:
-        """Whether this is the container that was met before. A name is proof enough; an address may be used again."""
+        """Whether this is the container that was met before."""
         return self.kind == kind and (self.mark is None or self.mark.fits(container))
 
     def see(self, now: float, length: int) -> bool:
@@ -129,22 +129,23 @@ class GrowthWatch:
         """Looks once, now. For those who want no thread: call it every minute or so."""
         with self._lock:
             self._now = self._timer()
-            known = places.kinds()
+            known, _classes = places.kinds()
             tracks: dict[str | int, _Track] = {}
             names: dict[int, str] = {}
             nameless: list[_Track] = []
             containers: list[Any] = []
             mine = {id(self), id(self._tracks), id(tracks), id(names)}
             for name, container, kind, length in places.named(known, self._min_length, mine):
-                first = names.setdefault(id(container), name)
-                if first != name:
+                first = names.get(id(container))
+                if first is not None:
                     tracks[first].names += (name,)
                 elif name not in tracks:
-                    self._track(tracks, name, container, kind, length, None).names = (name,)
+                    names[id(container)] = name
+                    tracks[name] = self._track(name, container, kind, length)
+                    tracks[name].names = (name,)
             for container, kind, length in places.collected(known, self._min_length) if self._collector else ():
                 if id(container) not in names and id(container) not in mine:
-                    mark = places.Mark(container, kind)
-                    track = self._track(tracks, id(container), container, kind, length, mark)
+                    track = tracks[id(container)] = self._track(id(container), container, kind, length)
                     if track.grows(self._now) and not track.names:
                         nameless.append(track)
                         containers.append(container)
@@ -152,16 +153,15 @@ class GrowthWatch:
                 track.names = (name,)
             self._tracks = tracks
 
-    def _track(
-        self, tracks: dict[str | int, _Track], key: str | int, container: Any, kind: Any, length: int, mark: places.Mark | None
-    ) -> _Track:
+    def _track(self, key: str | int, container: Any, kind: Any, length: int) -> _Track:
         class_name = places.class_name(type(container))
         track = self._tracks.get(key)
         if track is None or not track.is_of(container, class_name):
+            # A name is proof enough that it is the same next time; an address may be used again.
+            mark = None if isinstance(key, str) else places.Mark(container, kind)
             track = _Track(self._now, class_name, length, mark)
         elif track.see(self._now, length) and track.grows(self._now):
             track.bytes = places.weigh(container, kind, length)
-        tracks[key] = track
         return track
 
     def report(self) -> list[Growth]:
@@ -224,11 +224,11 @@ def watch_growth(
 ) -> GrowthWatch:
     """Watches for lists, dicts, sets and deques that only grow; see `GrowthWatch.report`.
 
-    Every `interval` seconds a daemon thread notes how long each one is that loaded modules lead to, within six references
-    and 5,000 objects a module, and, with `collector`, each that the garbage collector knows. Shorter ones than `min_length`
-    are not looked at. A container is reported that has never been seen shorter than before, and was seen longer at least
-    three times, lately too. The thread rests a hundred times as long as a look takes, so that it uses at most 1 % of a core.
-    With `interval=None` there is no thread: call `sample()`.
+    Every `interval` seconds a daemon thread notes how long each one is that loaded modules lead to, within six
+    references and 5,000 objects a module, and, with `collector`, each that the garbage collector knows. Shorter ones
+    than `min_length` are not looked at. One is reported when it was seen longer than ever at least three times, lately
+    too, and not shorter since. The thread rests a hundred times as long as a look takes, so that it uses at most 1 % of
+    a core. With `interval=None` there is no thread: call `sample()`.
 
     It keeps no container alive between samples and runs none of the program's code. O(objects) a sample.
     """
@@ -237,4 +237,6 @@ def watch_growth(
         raise ValueError(f"interval must be a finite number of seconds, or None for no thread; got {interval!r}")
     if (least := _sizes.count(min_length, "min_length")) is None:
         raise TypeError("min_length must be an integer of at least 1; got None")
+    if timer is not None and not callable(timer):
+        raise TypeError(f"timer must be callable, as time.monotonic is; got {type(timer).__name__}")
     return GrowthWatch(_times.seconds(span), least, collector, timer or time.monotonic)

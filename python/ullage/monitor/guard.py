@@ -17,8 +17,8 @@ from ullage.monitor.memory import Usage, usage
 from ullage.monitor.report import Row, row
 from ullage.monitor.table import bytes_text
 
-_PIECE = 64
-"""Entries that leave at a time."""
+_PIECE, _PIECE_BYTES = 64, 2**20
+"""Entries that leave at a time, and what they hold together."""
 _SLICE = 4096
 """References that are freed at a time."""
 _FUTILE = 3
@@ -173,11 +173,13 @@ class MemoryGuard:
         sizes = [size for _, size, _ in able]
         # Below `soft` by some of the way between the two: what ends at the edge would begin again at once.
         aim = self.soft - _BEYOND * (self.hard - self.soft)
-        level = _level(sizes, min(before.used - aim * before.limit, sum(sizes) / 2))
+        goal = before.part * (before.used - aim * before.limit)
+        level = _level(sizes, min(goal, sum(sizes) / 2))
         freed = 0
         for container, size, entries in able:
             if size > level:
-                evicted = _evict(container, math.ceil(entries * (1 - level / size)), stopped)
+                piece = min(max(_PIECE_BYTES * entries // size, 1), _PIECE)
+                evicted = _evict(container, math.ceil(entries * (1 - level / size)), piece, stopped)
                 freed += size * evicted // entries
                 self._count(evicted=evicted)
         # What left may wait to be freed with the writes to come; memory is wanted now.
@@ -210,14 +212,14 @@ class MemoryGuard:
                 _running.add(self)
         return self
 
-    def stop(self) -> None:
-        """Looks no more; a round under way ends with the piece at hand."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Looks no more; waits until a round under way has ended with the piece at hand, or `timeout` seconds."""
         with _starting:
             _running.discard(self)
             self._stopped.set()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join()
+            thread.join(timeout)
 
     def _begin(self) -> None:
         self._stopped = threading.Event()
@@ -258,7 +260,8 @@ _starting = threading.RLock()
 def _stop_all() -> None:
     """A thread that is inside a container when the interpreter ends could take the process down."""
     for guard in list(_running):
-        guard.stop()
+        # A hook that blocks does not keep the program from ending.
+        guard.stop(timeout=5)
 
 
 def _start_anew() -> None:
@@ -274,12 +277,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def _evict(container: Any, entries: int, stopped: threading.Event) -> int:
+def _evict(container: Any, entries: int, piece: int, stopped: threading.Event) -> int:
     """Has a container evict so many entries, in pieces, and returns how many left."""
     evicted = 0
     try:
         while evicted < entries and not stopped.is_set():
-            left = container.evict(min(_PIECE, entries - evicted))
+            left = container.evict(min(piece, entries - evicted))
             done: int = left if isinstance(left, int) else len(left)
             if not done:
                 break

@@ -14,11 +14,12 @@ _HELD = (("anon", "shmem"), ("total_rss", "total_shmem"))
 
 @dataclass(frozen=True)
 class Usage:
-    """Bytes in use, bytes that may be used, and what sets that limit."""
+    """Bytes in use, bytes that may be used, what sets that limit, and which part of those in use is of this process."""
 
     used: int
     limit: int
     what: str
+    part: float = 1.0
 
     @property
     def share(self) -> float:
@@ -43,7 +44,8 @@ def _all() -> Iterator[Usage]:
     yield Usage(resident, machine, "RAM")
     for limit, file in _sizes.limits():
         if limit < machine:
-            yield Usage(_held(file.parent) or resident, limit, "control group")
+            held = _held(file.parent) or resident
+            yield Usage(held, limit, "control group", min(resident / held, 1.0))
     if others:
         import resource
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any, NamedTuple
 from weakref import ref
 
@@ -17,15 +17,15 @@ from ullage.monitor.memory import usage
 class Metric(NamedTuple):
     """One number of a container, or of the process.
 
-    `name` follows the conventions of Prometheus (after the prefix `ullage_`; a counter ends in `_total`), `semantic` and
-    `unit` those of OpenTelemetry. Readings of containers with one label are put together by `join`.
+    `name` follows the conventions of Prometheus (after `ullage_`; a counter ends in `_total`), `semantic` and `unit`
+    those of OpenTelemetry. Readings of containers with one label are put together by `join`.
     """
 
     name: str
     semantic: str
     unit: str
     help: str
-    join: Callable[[Iterable[float]], float] = math.fsum
+    join: Callable[[Iterable[float]], float] = sum
 
     @property
     def counts(self) -> bool:
@@ -36,7 +36,9 @@ class Metric(NamedTuple):
 OF_PROCESS = (
     Metric("memory_used_bytes", "memory.usage", "By", "Memory in use, as it counts against the limit that is nearest."),
     Metric("memory_limit_bytes", "memory.limit", "By", "The limit that is nearest: control group, RAM or rlimit."),
-    Metric("unreadable_containers", "container.unreadable", "{container}", "Containers whose statistics cannot be read."),
+    Metric(
+        "unreadable_containers", "container.unreadable", "{container}", "Containers whose statistics cannot be read."
+    ),
 )
 OF_CONTAINER = (
     Metric("containers", "container.count", "{container}", "Live containers under this label."),
@@ -86,6 +88,7 @@ OF_CONTAINER = (
 _BY_NAME = {metric.name: metric for metric in OF_CONTAINER}
 _NAMES = {"live": "entries", "maxlen": "max_entries", "oldest_age": "oldest_age_seconds", "max_lag": "max_lag_seconds"}
 _WEIGHTS = ("weight", "max_weight", "evicted_weight")
+_COSTS = {"cost": "weight_bytes", "budget": "max_weight_bytes"}
 
 
 class Label(NamedTuple):
@@ -117,21 +120,27 @@ def label(container: Any) -> Label:
 def read(container: Any) -> Values:
     """A container's statistics under the names of the metrics. What a kind does not have is not there."""
     unit = getattr(container, "weight_unit", None)
-    weighed = unit not in (None, "entries")
     stats = container.stats()
     values: Values = {"containers": 1.0}
     for field in fields(stats):
-        value = getattr(stats, field.name)
-        name = _NAMES.get(field.name, field.name)
-        if name == "maxsize":
-            name = "max_weight" if weighed else "max_entries"
-        if name in _WEIGHTS and unit == "bytes":
-            name += "_bytes"
-        if field.metadata.get("counts", True):
-            name += "_total"
-        if name in _BY_NAME and isinstance(value, (int, float)) and (weighed or field.name not in _WEIGHTS):
+        name, value = _metric(field, unit), getattr(stats, field.name)
+        if isinstance(value, Mapping):
+            # Costs by currency: this one is memory of the process.
+            name, value = _COSTS.get(field.name, ""), value.get("bytes")
+        if name in _BY_NAME and isinstance(value, (int, float)) and math.isfinite(value):
             values[name] = float(value)
     return values
+
+
+def _metric(field: Field[Any], unit: str | None) -> str:
+    """The name of the metric for a field of statistics, if there is one, where weights count `unit`."""
+    weighed = unit not in (None, "entries")
+    name = _NAMES.get(field.name, field.name)
+    if name == "maxsize":
+        name = "max_weight" if weighed else "max_entries"
+    if name in _WEIGHTS:
+        name = f"{name}_bytes" if unit == "bytes" else name if weighed else ""
+    return f"{name}_total" if field.metadata.get("counts", True) else name
 
 
 class _Life(NamedTuple):

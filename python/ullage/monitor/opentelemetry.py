@@ -19,6 +19,7 @@ def instrument(meter_provider: MeterProvider | None = None) -> None:
     meter = get_meter("ullage", ullage.__version__, meter_provider)
     cycle = _Cycle()
     for metric in (*metrics.OF_PROCESS, *metrics.OF_CONTAINER):
+        create: Callable[..., object]
         if metric.counts:
             create = meter.create_observable_counter
         elif metric.join is max:

@@ -1,4 +1,4 @@
-"""A web page of the live containers, served by the program itself: as a WSGI app, as an ASGI app, or on a port of its own.
+"""A web page of the live containers, served by the program: as a WSGI app, as an ASGI app, or on a port of its own.
 
 The page, one file without outside resources, asks for `data.json` beside it, again and again.
 """
@@ -25,11 +25,10 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from ullage import _registry
 from ullage.monitor.memory import usage
-from ullage.monitor.metrics import text
 from ullage.monitor.report import Row, row
 
 if TYPE_CHECKING:
-    from wsgiref.types import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 PORT = 8585
 """Where `serve` serves and `python -m ullage top` looks, unless told otherwise."""
@@ -46,12 +45,18 @@ def _hashes(tag: bytes) -> str:
 Message = MutableMapping[str, Any]
 
 _HEADERS = (
-    ("Content-Security-Policy", f"default-src 'none'; img-src data:; connect-src 'self'; script-src {_hashes(b'script')}; "
-    f"style-src {_hashes(b'style')}; base-uri 'none'; form-action 'none'"),
+    (
+        "Content-Security-Policy",
+        f"default-src 'none'; img-src data:; connect-src 'self'; script-src {_hashes(b'script')}; "
+        f"style-src {_hashes(b'style')}; base-uri 'none'; form-action 'none'",
+    ),
     ("X-Content-Type-Options", "nosniff"),
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
+
+
+_NUMBERS = ("entries", "weight", "max_weight", "max_entries", "memory", "hit_rate", "oldest", "retired")
 
 
 def data() -> dict[str, Any]:
@@ -60,10 +65,11 @@ def data() -> dict[str, Any]:
     `memory` of a container is there where weights are bytes: to estimate it otherwise takes longer than a glance may.
     """
     process = None
-    with suppress(OSError, NotImplementedError):
+    with suppress(OSError, ValueError, NotImplementedError):
         process = asdict(usage())
+    name = Path(next(iter(getattr(sys, "argv", ())), "")).name
     return {
-        "program": f"{Path(sys.argv[0]).name or 'python'}, process {os.getpid()} on {socket.gethostname()}",
+        "program": f"{name or 'python'}, process {os.getpid()} on {socket.gethostname()}",
         "time": time.time(),
         "process": process,
         "containers": [_row(container) for container in _registry.live()],
@@ -71,14 +77,17 @@ def data() -> dict[str, Any]:
 
 
 def _row(container: Any) -> dict[str, Any]:
-    found = row(container, estimate=False)
-    numbers = {name: value for name, value in found.stats.items() if isinstance(value, (int, float))}
-    found = replace(found, name=text(found.name), stats=numbers)
+    kind = type(container).__name__
     try:
-        json.dumps(asdict(found), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        found = Row(found.name, found.kind, error=f"{type(error).__name__}: {error}")
-    return {"id": id(container)} | asdict(found)
+        found = row(container, estimate=False)
+        numbers = {name: value for name, value in found.stats.items() if isinstance(value, (int, float))}
+        plain = asdict(replace(found, stats=numbers))
+        if not all(isinstance(plain[name], (int, float, type(None))) for name in _NUMBERS):
+            raise TypeError("its statistics are no numbers")
+        json.dumps(plain, allow_nan=False)
+    except Exception as error:
+        plain = asdict(Row(None, kind, error=f"cannot be read: {type(error).__name__}"))
+    return {"id": id(container)} | plain
 
 
 class Answer(NamedTuple):
@@ -112,7 +121,9 @@ def wsgi(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[by
     return [found.body]
 
 
-async def asgi(scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]) -> None:
+async def asgi(
+    scope: Message, receive: Callable[[], Awaitable[Message]], send: Callable[[Message], Awaitable[None]]
+) -> None:
     """The page as an ASGI app, to be mounted under any path."""
     if scope["type"] != "http":
         # By the specification: servers go on without lifespan events, and refuse web sockets.
@@ -128,6 +139,8 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
+    timeout = 30
+
     def log_message(self, *_: object) -> None:
         pass
 
@@ -140,12 +153,14 @@ class Serving:
         self.url = f"http://{host}:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever, name="ullage-page", daemon=True)
         self._thread.start()
-        atexit.register(self.close)
+        _running.add(self)
 
     def close(self) -> None:
         """Serves no more. May be called again."""
-        atexit.unregister(self.close)
-        self._server.shutdown()
+        _running.discard(self)
+        # In a forked child there is no thread that could end.
+        if self._thread.is_alive():
+            self._server.shutdown()
         self._server.server_close()
 
     def __enter__(self) -> Serving:
@@ -153,6 +168,19 @@ class Serving:
 
     def __exit__(self, *_exception: object) -> None:
         self.close()
+
+
+_running: set[Serving] = set()
+
+
+@atexit.register
+def _close_all() -> None:
+    for serving in list(_running):
+        serving.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_all)
 
 
 def serve(port: int = PORT, host: str = "127.0.0.1") -> Serving:

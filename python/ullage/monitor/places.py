@@ -1,7 +1,7 @@
 """Where containers live: walks through the objects of the process that run none of their code.
 
-No attribute, property, metaclass or special method of what is met is asked: classes are told by `type()`, references come
-from `gc.get_referents`, lengths and namespaces from the descriptors of the built-in types.
+No attribute, property, metaclass or special method of what is met is asked. `type()` tells its class,
+`gc.get_referents` what it refers to, and the descriptors of the built-in types its length and namespace.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ _BREADTH = 5_000
 """Objects looked into for one module, the nearest first."""
 _SLICE = 5_000
 """Objects of the collector looked at before other threads get their turn; a tenth of that of modules."""
+_HOLDERS = 1_000
+"""Holders of holders that are followed at a time."""
 _WEIGHED = 8
 _WEIGHED_OBJECTS = 1_000
 """Entries and objects looked at to estimate what a container holds."""
@@ -60,9 +62,7 @@ _LEAVES = _PLAIN | _ids(
     *(MethodDescriptorType, MethodWrapperType, WrapperDescriptorType),
 )
 """Classes whose objects lead to no container, or to those of another module."""
-
 _SHARED = _ids(ModuleType, FunctionType, BuiltinFunctionType, CodeType)
-"""Classes, with those of classes, whose objects belong to the program rather than to a container."""
 
 _module_namespace: Any = vars(ModuleType)["__dict__"].__get__
 _class_namespace: Any = vars(type)["__dict__"].__get__
@@ -73,15 +73,17 @@ _class_flags: Any = vars(type)["__flags__"].__get__
 _HEAP_TYPE = 1 << 9
 
 
-def kinds() -> dict[int, Any]:
-    """The id of each class that is a list, dict, set or deque, and which of them it is."""
+def kinds() -> tuple[dict[int, Any], list[type]]:
+    """The id of each class that is a list, dict, set or deque, and which of them it is; and the classes, to be kept."""
     found: dict[int, Any] = {}
+    classes: list[type] = []
     for kind in KINDS:
-        classes = [kind]
-        while classes:
-            found[id(classes[-1])] = kind
-            classes += type.__subclasses__(classes.pop())
-    return found
+        below = [kind]
+        for cls in below:
+            found[id(cls)] = kind
+            below += type.__subclasses__(cls)
+        classes += below
+    return found, classes
 
 
 def class_name(cls: type) -> str:
@@ -96,7 +98,7 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
     """
     modules = [
         (name, _module_namespace(module))
-        for name, module in dict.items(sys.modules.copy())
+        for name, module in dict.copy(sys.modules).items()
         if type(name) is str and issubclass(type(module), ModuleType)
     ]
     seen.update(id(scope) for _, scope in modules)
@@ -109,7 +111,9 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
             time.sleep(0)
 
 
-def _below(module: str, scope: Any, known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[Any, Any, int]]:
+def _below(
+    module: str, scope: Any, known: dict[int, Any], least: int, seen: set[int]
+) -> Iterator[tuple[Any, Any, int]]:
     """Breadth first, so that what is near gets the shorter name and the first share of the work.
 
     A link is an object and the link of the object that refers to it.
@@ -158,8 +162,11 @@ def _slices() -> Iterator[list[Any]]:
     """All that the collector knows, let go as it is looked at."""
     things = gc.get_objects()
     while things:
-        yield things[-_SLICE:]
+        part = things[-_SLICE:]
         del things[-_SLICE:]
+        yield part
+        # Whoever walks through it may be in it, by way of its frame.
+        part.clear()
         time.sleep(0)
 
 
@@ -186,19 +193,30 @@ class Mark:
 
 
 def weigh(container: Any, kind: Any, length: int) -> int:
-    """An estimate in bytes: its own size, and that of what its newest entries refer to, times how many there are."""
-    entries = reversed(dict.items(container)) if kind is dict else getattr(kind, "__reversed__", set.__iter__)(container)
+    """An estimate in bytes: its own size, and that of what its newest entries refer to, times how many there are.
+
+    What more refer to than there are entries is taken to be theirs in common, and is left out.
+    """
+    entries = (
+        reversed(dict.items(container)) if kind is dict else getattr(kind, "__reversed__", set.__iter__)(container)
+    )
     newest = _items(islice(entries, _WEIGHED))
     level, seen, total = list(chain.from_iterable(newest) if kind is dict else newest), {id(newest)}, 0
     while level:
         below = []
         for thing in level:
-            if id(type(thing)) not in _SHARED and not issubclass(type(thing), type) and id(thing) not in seen:
+            if id(thing) not in seen and not _is_shared(thing) and sys.getrefcount(thing) <= length:
                 seen.add(id(thing))
                 total += _own_size(thing)
                 below += gc.get_referents(thing)
         level = below[: _WEIGHED_OBJECTS - len(seen)]
     return _own_size(container) + total * length // max(len(newest), 1)
+
+
+def _is_shared(thing: Any) -> bool:
+    """Whether it belongs to the program rather than to whoever refers to it."""
+    cls = type(thing)
+    return issubclass(cls, type) or id(cls) in _SHARED
 
 
 def _own_size(thing: Any) -> int:
@@ -210,26 +228,26 @@ def _own_size(thing: Any) -> int:
 def held(containers: list[Any]) -> list[str]:
     """Where each of these lives, to which no module leads: what holds it, and how."""
     names: list[str] = [""] * len(containers)
-    # By the id of what is at the top of a chain: the chains from there down to a container, and which that is.
+    # By the id of what is at the top: the links from there down to a container, and which container that is.
     wanted: dict[int, list[Any]] = {id(thing): [(at, (thing, None))] for at, thing in enumerate(containers)}
     mine = {id(containers)}
     for _ in range(_DEPTH):
         above: dict[int, list[Any]] = {}
-        mine.update(id(chain) for chains in wanted.values() for _, chain in chains)
+        mine.update(id(link) for links in wanted.values() for _, link in links)
         for things in _slices():
             if wanted.keys().isdisjoint(map(id, gc.get_referents(*things))):
                 continue
             for thing in things:
-                if id(thing) in mine or type(thing) is FrameType:
+                if id(thing) in mine:
                     continue
                 for child in gc.get_referents(thing):
-                    for at, chain in wanted.get(id(child), ()):
+                    for at, link in wanted.get(id(child), ()):
                         if owner := _owner(thing):
-                            names[at] = names[at] or _expression(owner, _along((thing, chain)), None)
-                        else:
-                            above.setdefault(id(thing), []).append((at, (thing, chain)))
+                            names[at] = names[at] or _expression(owner, _along((thing, link)), None)
+                        elif len(above) < _HOLDERS:
+                            above.setdefault(id(thing), []).append((at, (thing, link)))
         wanted = above
-        if all(names):
+        if not wanted or all(names):
             break
     return [name or "a local variable of a running function" for name in names]
 
@@ -243,7 +261,7 @@ def _along(link: Any) -> Iterator[Any]:
 def _owner(thing: Any) -> str:
     """What to call something that is no mere part of something else."""
     cls = type(thing)
-    if cls is CellType or issubclass(cls, (*KINDS, tuple)):
+    if cls is CellType or cls is FrameType or issubclass(cls, (*KINDS, tuple)):
         return ""
     if issubclass(cls, type):
         return class_name(thing)
@@ -253,7 +271,7 @@ def _owner(thing: Any) -> str:
 
 
 def _expression(text: str, links: Iterable[Any], scope: Any) -> str:
-    """How Python code gets from what `text` names to the end of a chain of references; `scope` holds attributes of it."""
+    """How Python code gets from what `text` names, with the attributes in `scope`, along a chain of references."""
     path = list(links)
     for parent, child in pairwise(path):
         if child is not path[-1] and child is _namespace(parent):

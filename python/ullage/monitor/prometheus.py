@@ -36,7 +36,7 @@ class UllageCollector(Collector):
         return [family for _, family in _families()]
 
 
-def _families() -> Iterator[tuple[metrics.Metric, Metric]]:
+def _families() -> Iterator[tuple[metrics.Metric, CounterMetricFamily | GaugeMetricFamily]]:
     for metric in metrics.OF_CONTAINER:
         family = CounterMetricFamily if metric.counts else GaugeMetricFamily
         yield metric, family(f"ullage_{metric.name}", metric.help, labels=metrics.Label._fields)

@@ -73,9 +73,15 @@ def _seconds(text: str) -> float:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     address = f"http://127.0.0.1:{PORT}/"
-    parser.add_argument("url", nargs="?", default=address, metavar="URL", help=f"the page's address (default: {address})")
-    parser.add_argument("--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)")
-    parser.add_argument("--once", action="store_true", help="look once, print and end; so it does if the output is no terminal")
+    parser.add_argument(
+        "url", nargs="?", default=address, metavar="URL", help=f"the page's address (default: {address})"
+    )
+    parser.add_argument(
+        "--interval", type=_seconds, default=2.0, metavar="SECONDS", help="between two looks (default: 2)"
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="look once, print and end; so it does if the output is no terminal"
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -34,6 +34,11 @@ pub trait Equality<K> {
 
     /// A number that two living keys share only if they are the same object.
     fn identity(stored: &K) -> usize;
+
+    /// The allocator said no: frees what can be freed. False if that is nothing. Runs with nothing held.
+    fn give_memory_back(&self) -> bool {
+        false
+    }
 }
 
 /// Questions taken along from one look-up: few at first, so that equality is asked as seldom as a dict asks it, then

@@ -213,6 +213,19 @@ impl<K, V> Lru<K, V> {
         Ok(Some(&self.table.slab.get(token).1))
     }
 
+    /// As [`get`](Self::get), for what nearly every look-up is: nothing has a lifetime, and the first entry with the hash
+    /// is the one. None says nothing, and has changed and counted nothing. Shorter, since it asks only once.
+    #[inline(always)]
+    pub fn glance(&mut self, hash: u32, is: impl FnOnce(&K) -> bool) -> Option<&V> {
+        let token = self.table.first(hash)?;
+        if self.table.is_timed() || !is(&self.table.slab.get(token).0) {
+            return None;
+        }
+        self.stats.hits += 1;
+        self.order.move_last(&mut self.table.slab, token);
+        Some(&self.table.slab.get(token).1)
+    }
+
     /// Counts a look-up that nobody made, since it would have found nothing.
     pub fn count_miss(&mut self) {
         self.stats.misses += 1;

@@ -50,6 +50,7 @@ impl<C, L: RawMutex> Shared<C, L> {
             match answer {
                 Ok(answer) => return Ok(answer),
                 Err(Refused::Undecided) => probe.settle()?,
+                Err(Refused::NoMemory) if eq.give_memory_back() => {}
                 Err(refused) => return Err(refused.into()),
             }
         }

@@ -44,6 +44,12 @@ impl<K, V> Table<K, V> {
         Ok(found)
     }
 
+    /// The entry that a look-up with this hash meets first.
+    #[inline(always)]
+    pub(crate) fn first(&self, hash: u32) -> Option<Token> {
+        self.index.find(&self.slab, hash, |_| true)
+    }
+
     /// Whether any entry ever had a deadline.
     #[inline(always)]
     pub(crate) fn is_timed(&self) -> bool {

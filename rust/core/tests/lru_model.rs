@@ -297,6 +297,13 @@ impl Model {
         let mut removed = Removed::new();
         match *op {
             Op::Get(key) => {
+                let glance = |map: &mut Lru<Key, u64>| map.glance(hash(key), |stored| stored.number() == key).copied();
+                if let Ok(Some(value)) = self.ask(key, |map, _| Ok(glance(map))) {
+                    let position = self.live(key).expect("what is seen at a glance is there");
+                    assert_eq!(value, self.held[position].value);
+                    self.counts.hits += 1;
+                    self.use_at(position);
+                }
                 let got = self.ask(key, |map, probe| map.get(hash(key), probe, now).map(|value| value.copied()));
                 let live = self.live(key);
                 assert_eq!(got, Ok(live.map(|position| self.held[position].value)));

@@ -19,20 +19,26 @@ use ullage_core::Verdict;
 /// `object` is valid and the thread is attached.
 #[inline]
 pub(crate) unsafe fn hash(object: *mut PyObject) -> Py_hash_t {
-    // SAFETY: the type is compared exactly before the layout of a string is relied on.
+    // SAFETY: passed on to the caller.
+    unsafe { ready_hash(object).unwrap_or_else(|| PyObject_Hash(object)) }
+}
+
+/// The hash of an exact `str` that knows it, or of an exact `int` of one digit.
+///
+/// # Safety
+/// `object` is valid.
+#[inline(always)]
+pub(crate) unsafe fn ready_hash(object: *mut PyObject) -> Option<Py_hash_t> {
+    // SAFETY: the type is compared exactly before a layout is relied on.
     unsafe {
         if is_exactly(object, addr_of_mut!(PyUnicode_Type)) {
             let known = (*object.cast::<PyASCIIObject>()).hash;
-            if known != -1 {
-                return known;
-            }
+            return (known != -1).then_some(known);
         }
         if is_exactly(object, addr_of_mut!(PyLong_Type)) {
-            if let Some(value) = small_int(object) {
-                return if value == -1 { -2 } else { value };
-            }
+            return small_int(object).map(|value| if value == -1 { -2 } else { value });
         }
-        PyObject_Hash(object)
+        None
     }
 }
 

@@ -117,7 +117,11 @@ impl HistoryRing {
         let weight = self.weigh(&item)?;
         let now = self.tick()?;
         let mut fallen = Fallen::new();
-        let pushed = self.shared.lock().push(item, weight, now, &mut fallen);
+        let mut pushed = self.shared.lock().push(item, weight, now, &mut fallen);
+        if let Err((item, Refused::NoMemory)) = pushed {
+            reclaim::flush();
+            pushed = self.shared.lock().push(item, weight, now, &mut fallen);
+        }
         self.release(fallen);
         self.ring();
         settle(pushed)

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ffi;
+use crate::reclaim;
 use crate::value::Object;
 use pyo3::ffi::PyObject;
 use pyo3::PyErr;
@@ -59,5 +60,10 @@ impl Equality<Object> for Key {
 
     fn identity(stored: &Object) -> usize {
         stored.as_ptr() as usize
+    }
+
+    #[cold]
+    fn give_memory_back(&self) -> bool {
+        reclaim::flush() > 0
     }
 }

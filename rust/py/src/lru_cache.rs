@@ -74,9 +74,13 @@ impl LRUCache {
     fn store_plain(&self, key: &Key, value: Object) -> Result<()> {
         self.note_collectable(&value);
         // What leaves after the lock is given back: the old value, or what makes room for a new entry.
-        let (mut value, mut moved) = (Some(value), None);
+        let (mut value, mut moved) = (Some(value), None::<(New<_, _>, _)>);
         let stored = self.shared.ask(key, |lru, probe| {
             let found = lru.spot(key.hash, probe)?;
+            if let Some((new, removed)) = &mut moved {
+                // Memory was short the first time.
+                return lru.put_at(found, new, Tick(0), removed).map(|()| None);
+            }
             let value = value.take().expect("a value is stored once");
             let value = match lru.swap(found, value) {
                 Ok(old) => return Ok(Some(old)),

@@ -232,12 +232,24 @@ impl Memo {
     /// The stored result of a call, or else that of the function.
     #[inline(always)]
     fn answer(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
+        let is = |stored: &Object| question.verdict(stored) == Verdict::Same;
+        let seen = self.shared.lock().glance(question.hash(), is).map(Object::dup);
+        match seen {
+            Some(result) => Ok(result.into_ptr()),
+            None => self.look(question, arguments),
+        }
+    }
+
+    #[inline(never)]
+    fn look(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
         let hash = question.hash();
         let found = self.shared.ask(question, |lru, probe| Ok(lru.get(hash, probe, NOW)?.map(Object::dup)))?;
-        match found {
-            Some(result) => Ok(result.into_ptr()),
-            None => self.compute(question, arguments),
+        if let Some(result) = found {
+            return Ok(result.into_ptr());
         }
+        let Some(result) = self.run(arguments)? else { return Ok(null_mut()) };
+        self.store(question, result.dup())?;
+        Ok(result.into_ptr())
     }
 
     /// The answer to a call that gave names, or whose types count.
@@ -287,13 +299,6 @@ impl Memo {
     unsafe fn answer_items(&self, items: &[*mut PyObject], arguments: Arguments) -> Result<*mut PyObject> {
         // SAFETY: passed on to the caller.
         self.answer(&unsafe { Items::new(items)? }, arguments)
-    }
-
-    #[inline(never)]
-    fn compute(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
-        let Some(result) = self.run(arguments)? else { return Ok(null_mut()) };
-        self.store(question, result.dup())?;
-        Ok(result.into_ptr())
     }
 
     /// Calls the function. None if it raised: the exception is set.
@@ -505,6 +510,20 @@ pub(crate) fn memoize<'py>(
 }
 
 static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+
+/// Shows the keys and results of a memo, under its lock: to be counted, not used. False if the object is none.
+pub(crate) fn visit(object: &Bound<'_, PyAny>, mut show: impl FnMut(&Object)) -> bool {
+    if !CLASS.get(object.py()).is_some_and(|class| object.get_type().is(class)) {
+        return false;
+    }
+    // SAFETY: the type was compared just now.
+    let memo = unsafe { Memo::of(object.as_ptr()) };
+    for (key, result) in memo.shared.lock().entries() {
+        show(key);
+        show(result);
+    }
+    true
+}
 
 fn make_type(py: Python<'_>) -> PyResult<Py<PyType>> {
     let offset = |name: &'static CStr, offset: usize| PyMemberDef {

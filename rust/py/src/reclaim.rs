@@ -26,9 +26,11 @@ use std::sync::{Arc, LazyLock};
 const SLICE: usize = 64;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
-/// References, and nanoseconds, for which a call that lets go of much (`clear`, `close`, the end of a container) frees
-/// some of it itself.
-const HANDFUL: usize = 4096;
+/// The same for what left together. Room for all is taken at once, so that nobody waits for it to grow.
+const MOST_LOTS: usize = 16 << 10;
+/// References that a call that lets go of much (`clear`, `close`, the end of a container) frees itself, at least; and
+/// nanoseconds for which it does.
+const HANDFUL: usize = 6000;
 const SPELL: u64 = 300_000;
 /// A container on which no more references hang, so many levels deep, is freed as one.
 const FEW: usize = 32;
@@ -140,8 +142,9 @@ where
         free(usize::MAX);
         return;
     }
+    let begin = monotonic().0;
     free(HANDFUL);
-    free_for(SPELL);
+    free_for(SPELL.saturating_sub(monotonic().0 - begin));
     while is_full() && free(SLICE) > 0 {}
 }
 
@@ -160,7 +163,8 @@ pub(crate) fn is_any() -> bool {
 
 /// No more than this is retired at once, one value aside.
 pub(crate) fn is_full() -> bool {
-    PILE.lock().references > MOST
+    let pile = PILE.lock();
+    pile.references > MOST || pile.lots.len() >= MOST_LOTS
 }
 
 /// References that were ever freed in slices.
@@ -184,6 +188,9 @@ fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize
     let lot = Lot { stack: vec![retired], account: account.clone(), objects, references };
     let mut pile = PILE.lock();
     pile.references += references;
+    if pile.lots.capacity() == 0 {
+        let _ = pile.lots.try_reserve_exact(MOST_LOTS + 64);
+    }
     pile.lots.push_back(lot);
     WAITING.store(pile.lots.len(), Relaxed);
 }
@@ -221,14 +228,7 @@ pub(crate) fn free(budget: usize) -> usize {
     if BUSY.replace(true) {
         return 0;
     }
-    // An exception may be on its way, as where a container ends; a finalizer must neither see it nor lose it.
-    // SAFETY: attached; the three go back where they came from, by `Pause`.
-    let _pause = unsafe {
-        let mut pause = Pause([null_mut(); 3]);
-        let [kind, value, traceback] = &mut pause.0;
-        ffi::PyErr_Fetch(kind, value, traceback);
-        pause
-    };
+    let _pause = Pause::new();
     let mut left = budget;
     while left > 0 {
         let Some(mut lot) = next() else { break };
@@ -247,14 +247,41 @@ pub(crate) fn free(budget: usize) -> usize {
     budget - left
 }
 
-/// An exception put aside, and the mark that this thread frees a slice.
+/// The mark that this thread frees a slice, and an exception put aside meanwhile: one may be on its way, as where a
+/// container ends, and a finalizer must neither see it nor lose it.
+#[cfg(Py_3_12)]
+struct Pause(*mut PyObject);
+#[cfg(not(Py_3_12))]
 struct Pause([*mut PyObject; 3]);
+
+impl Pause {
+    fn new() -> Pause {
+        // SAFETY: attached.
+        #[cfg(Py_3_12)]
+        return Pause(unsafe { ffi::PyErr_GetRaisedException() });
+        #[cfg(not(Py_3_12))]
+        {
+            let [mut kind, mut value, mut traceback] = [null_mut(); 3];
+            // SAFETY: attached.
+            unsafe { ffi::PyErr_Fetch(&mut kind, &mut value, &mut traceback) };
+            Pause([kind, value, traceback])
+        }
+    }
+}
 
 impl Drop for Pause {
     fn drop(&mut self) {
-        let [kind, value, traceback] = self.0;
-        // SAFETY: attached; what `PyErr_Fetch` gave.
-        unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        // SAFETY: attached; what was fetched, or nothing, which leaves no exception set.
+        #[cfg(Py_3_12)]
+        unsafe {
+            ffi::PyErr_SetRaisedException(self.0)
+        };
+        #[cfg(not(Py_3_12))]
+        {
+            let [kind, value, traceback] = self.0;
+            // SAFETY: as above.
+            unsafe { ffi::PyErr_Restore(kind, value, traceback) };
+        }
         BUSY.set(false);
     }
 }
@@ -310,10 +337,10 @@ pub(crate) fn reclaim(budget: Option<usize>) -> usize {
     free(budget.unwrap_or(usize::MAX))
 }
 
-/// Frees everything that containers have retired, and what that retires.
+/// Frees everything that containers have retired, and what that retires. Returns how many references that were.
 #[pyfunction]
-pub(crate) fn flush() {
-    while free(usize::MAX) > 0 {}
+pub(crate) fn flush() -> usize {
+    std::iter::from_fn(|| Some(free(usize::MAX)).filter(|&freed| freed > 0)).sum()
 }
 
 impl Retired {

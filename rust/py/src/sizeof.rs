@@ -82,6 +82,9 @@ impl Tour {
         if let Ok(map) = object.cast::<TransferMap>() {
             return map.get().visit(|object| self.meet_held(object));
         }
+        if crate::memo::visit(object, |object| self.meet_held(object)) {
+            return;
+        }
         // The frame of a generator refers to the module around it, which is not its own (before 3.11).
         if object.is_exact_instance_of::<PyFrame>() {
             for around in ["f_globals", "f_builtins", "f_back"] {
