@@ -955,4 +955,4 @@ resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 @pytest.mark.parametrize("what", DANGEROUS)
 def test_no_input_ends_the_process(what: str) -> None:
-    run(PREAMBLE + dedent(DANGEROUS[what]))
+    run(PREAMBLE + dedent(DANGEROUS[what]), timeout=120)

@@ -16,7 +16,7 @@ for package in ("matplotlib", "psutil", "rich"):
 
 from ullage import _registry  # noqa: E402
 from ullage.__main__ import main  # noqa: E402
-from ullage.demo import PAGE, PICTURE, completions, history, pressure, process, show, transfers  # noqa: E402
+from ullage.demo import PAGE, PICTURE, completions, evictions, history, pressure, process, show, transfers  # noqa: E402
 from ullage.demo.findings import Finding, Verdict, amount, findings  # noqa: E402
 from ullage.demo.stories import STORIES  # noqa: E402
 from ullage.demo.story import MIB, Run, Story, Window  # noqa: E402
@@ -103,6 +103,15 @@ def test_lost_transfers_stay_in_the_dict_and_leave_the_map() -> None:
     waiting = int(transfers.TTL / transfers.TURN) * transfers.BATCH // transfers.LOST
     assert ours.aborted == pytest.approx(lost - waiting, abs=transfers.BATCH)
     assert len(ours.transfers) + ours.aborted == lost + under_way
+
+
+def test_large_values_that_leave_are_freed_in_slices() -> None:
+    stock, ours = evictions.STORY.stock(), evictions.STORY.ours()
+    for item in evictions.load(1_000):
+        stock(item)
+        ours(item)
+    assert set(stock.cache) == set(ours.cache) and len(ours.cache) == evictions.CAP
+    assert ours.cache.stats().retired_max > 0 and "freed in slices" in ours.outcome()
 
 
 def test_the_guard_keeps_below_the_limit_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,3 +246,13 @@ def test_sizes_have_three_digits(size, text):
 def test_a_table_lines_up():
     table = Table(("name", "count>"), [("a", "1"), ("long", "1,000")], "foot")
     assert str(table).splitlines() == ["name  count", "a         1", "long  1,000", "foot"]
+
+
+def test_instances_are_in_the_report_with_their_costs() -> None:
+    cache = ullage.InstanceCache(
+        lambda key: bytearray(key), budget={"bytes": "1 MiB"}, weigher=lambda key, value: {"bytes": key}, name="models"
+    )
+    cache.get(1000), cache.get(1000), cache.get(50)
+    row = next(row for row in ullage.report().rows if row.name == "models")
+    assert (row.kind, row.entries, row.weight, row.max_weight) == ("InstanceCache", 2, 1050, 2**20)
+    cache.close()

@@ -14,6 +14,7 @@ from inspect import isawaitable, iscoroutinefunction
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar, cast, overload
 
+from ullage import _registry
 from ullage._budget import Budget, Cost, Given
 from ullage._errors import Full, report
 from ullage._flight import Flights
@@ -164,6 +165,7 @@ class InstanceCache(Generic[K, V]):
         self._due = math.inf
         self._bell: threading.Event | None = None
         self._closed = False
+        _registry.register(self)
         _caches.add(self)
 
     # Use.

@@ -1,4 +1,4 @@
-"""Four stories of memory that grows: a stock object beside ours, with a table and a picture of what was measured."""
+"""Five stories of memory that grows: a stock object beside ours, with a table and a picture of what was measured."""
 
 from __future__ import annotations
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ullage.demo import completions, history, pressure, transfers
+from ullage.demo import completions, evictions, history, pressure, transfers
 
-STORIES = (history.STORY, completions.STORY, transfers.STORY, pressure.STORY)
+STORIES = (history.STORY, completions.STORY, transfers.STORY, evictions.STORY, pressure.STORY)

@@ -122,6 +122,12 @@ class BoundedCache(BaseCache):
         with self._lock:
             return self._cache.pop(key, _ABSENT) is not _ABSENT
 
+    def delete_many(self, *keys: str) -> list[str]:
+        """Removes values; the keys, all of them, for none has a value now."""
+        for key in keys:
+            self.delete(key)
+        return list(keys)
+
     def clear(self) -> bool:
         """Removes everything. True."""
         with self._lock:

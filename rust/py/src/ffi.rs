@@ -328,7 +328,7 @@ pub(crate) fn attached<T>(body: impl FnOnce(Python<'_>) -> T) -> T {
     let mut body = Some(body);
     let mut run = |py: Python<'_>| body.take().expect("runs once")(py);
     // SAFETY: doors are called by the interpreter, with its lock held.
-    Python::try_attach(&mut run).unwrap_or_else(|| run(unsafe { Python::assume_attached() }))
+    Python::try_attach(&mut run).unwrap_or_else(|| unsafe { Python::attach_unchecked(&mut run) })
 }
 
 /// Calls a hook. One that is written in C makes no Python frame, so that coming back for ever would end the stack: the

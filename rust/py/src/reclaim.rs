@@ -191,7 +191,8 @@ fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize
     if pile.lots.capacity() == 0 {
         let _ = pile.lots.try_reserve_exact(MOST_LOTS + 64);
     }
-    pile.lots.push_back(lot);
+    // What left last is freed first: what is small is gone when the call returns, whatever waits.
+    pile.lots.push_front(lot);
     WAITING.store(pile.lots.len(), Relaxed);
 }
 
