@@ -234,7 +234,9 @@ def held(containers: list[Any]) -> list[str]:
     for _ in range(_DEPTH):
         above: dict[int, list[Any]] = {}
         mine.update(id(link) for links in wanted.values() for _, link in links)
-        for things in _slices():
+        for part in _slices():
+            # No modules: before CPython 3.12.6 that of asyncio refers to what is freed, which dies of being touched.
+            things = [thing for thing in part if type(thing) is not ModuleType]
             if wanted.keys().isdisjoint(map(id, gc.get_referents(*things))):
                 continue
             for thing in things:
