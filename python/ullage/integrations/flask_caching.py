@@ -74,7 +74,7 @@ class BoundedCache(BaseCache):
         timer: Callable[[], float] | None = None,
         name: str | None = None,
     ) -> None:
-        super().__init__(default_timeout)  # type: ignore[arg-type]
+        super().__init__(default_timeout)  # type: ignore[arg-type, no-untyped-call, unused-ignore]
         self.ignore_delete_many_errors = ignore_delete_many_errors
         if serializer is not _ABSENT:
             self.serializer = serializer
