@@ -66,7 +66,9 @@ def test_a_big_container_is_freed_a_slice_with_each_write(kind: str) -> None:
     del value
     before = alive(watched)
     cache[1] = 1
-    # One slice at most has gone, and the rest waits.
+    # The write that made it leave has done enough; one slice at most goes with the next.
+    assert alive(watched) == before
+    cache[1] = 1
     assert before - 70 <= alive(watched) < before
     assert cache.stats().retired == 1
     seen = []
@@ -192,7 +194,7 @@ def test_clearing_many_entries_frees_some_and_retires_the_rest() -> None:
     assert cache.stats().retired == alive(watched)
     left = alive(watched)
     cache[1] = 1
-    assert left - 70 <= alive(watched) < left
+    assert left - 70 <= alive(watched) <= left
     cache.flush()
     assert alive(watched) == 0 and cache.stats().retired == 0
 
@@ -230,6 +232,7 @@ def test_the_collector_may_run_while_something_is_half_taken_apart(kind: str) ->
     cache = LRUCache(1, {0: value})
     place = id(value)
     del value
+    cache[1] = 1
     while alive(watched):
         cache[1] = 1
         gc.collect()

@@ -35,6 +35,8 @@ const SPELL: u64 = 300_000;
 /// A container on which no more references hang, so many levels deep, is freed as one.
 const FEW: usize = 32;
 const DEPTH: usize = 4;
+/// Items of a list after which its storage shrinks.
+const STEP: usize = 16 << 10;
 /// A structure that held more than this takes a while to unmap.
 const MANY: usize = 10_000;
 
@@ -81,6 +83,8 @@ struct Lot {
     objects: u64,
     /// References known to be held by it.
     references: usize,
+    /// Whether it is large and has just left: the write that made it leave has done enough.
+    fresh: bool,
 }
 
 struct Pile {
@@ -185,7 +189,7 @@ fn is_inline(account: &Account) -> bool {
 fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize) {
     let waiting = account.retired.fetch_add(objects, Relaxed) + objects;
     account.retired_max.fetch_max(waiting, Relaxed);
-    let lot = Lot { stack: vec![retired], account: account.clone(), objects, references };
+    let lot = Lot { stack: vec![retired], account: account.clone(), objects, references, fresh: references > SLICE };
     let mut pile = PILE.lock();
     pile.references += references;
     if pile.lots.capacity() == 0 {
@@ -233,6 +237,10 @@ pub(crate) fn free(budget: usize) -> usize {
     let mut left = budget;
     while left > 0 {
         let Some(mut lot) = next() else { break };
+        if std::mem::take(&mut lot.fresh) && budget == SLICE {
+            put_back(lot);
+            break;
+        }
         let (begin, before) = (monotonic().0, left);
         lot.free(&mut left);
         lot.account.nanos.fetch_add(monotonic().0 - begin, Relaxed);
@@ -391,6 +399,9 @@ impl Retired {
             if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
                 let item = ffi::PyList_GET_ITEM(raw, last as isize);
                 (*raw.cast::<ffi::PyVarObject>()).ob_size = last as isize;
+                if last % STEP == 0 {
+                    shrink(raw.cast(), last);
+                }
                 return Object::from_owned(item).map(|item| (item, None));
             }
             if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
@@ -425,6 +436,22 @@ fn free_if_easy(object: Object, left: &mut usize) -> Option<Object> {
     }
     drop(object);
     None
+}
+
+/// Gives back the end of a list's storage, as `list_resize` does: a large one takes a while to unmap as a whole.
+unsafe fn shrink(list: *mut ffi::PyListObject, items: usize) {
+    // SAFETY: the caller's list is its own and has so many items; storage that was not moved stays valid.
+    #[cfg(not(Py_GIL_DISABLED))]
+    unsafe {
+        let bytes = items.max(1) * size_of::<*mut PyObject>();
+        let storage = ffi::PyMem_Realloc((*list).ob_item.cast(), bytes);
+        if !storage.is_null() {
+            (*list).ob_item = storage.cast();
+            (*list).allocated = items.max(1) as isize;
+        }
+    }
+    #[cfg(Py_GIL_DISABLED)]
+    let _ = (list, items);
 }
 
 /// Whether dropping this reference frees one object at most: it is not the last, or the object refers to nothing.

@@ -26,6 +26,8 @@ const PATIENCE: u64 = 20_000_000;
 /// Nanoseconds that the thread frees for in one piece, and how long it then lets others run.
 const PIECE: u64 = 100_000;
 const BREATH: u64 = 1_000_000;
+/// Looks at an empty pile before the thread goes to sleep: waking it up is a system call for whoever evicts next.
+const LINGER: u32 = 50;
 /// Writes that free fewer references than this within `PATIENCE` are helped.
 const ENOUGH: u64 = 4096;
 
@@ -190,7 +192,7 @@ pub(crate) fn discard(husk: Contents) {
 
 fn run(sweeper: &'static Sweeper<Post>) {
     block_signals();
-    let (mut rest, mut freed) = (Tick(0), 0);
+    let (mut rest, mut freed, mut empty) = (Tick(0), 0, LINGER);
     while sweeper.wait(monotonic, rest) {
         let mut next = sweeper.sweep(monotonic);
         let husks = std::mem::take(&mut *HUSKS.lock());
@@ -200,7 +202,11 @@ fn run(sweeper: &'static Sweeper<Post>) {
             sweeper.aside(|| Python::try_attach(|py| post.deliver(py)));
             next = next.min(post.due());
         }
-        ASKED.store(reclaim::is_any(), Relaxed);
+        empty = if reclaim::is_any() { 0 } else { (empty + 1).min(LINGER) };
+        ASKED.store(empty < LINGER, Relaxed);
+        if empty > 0 && empty < LINGER {
+            next = next.min(monotonic().after(Some(PATIENCE)));
+        }
         if reclaim::is_any() {
             let by_writes = reclaim::freed() - freed;
             if by_writes < ENOUGH {
