@@ -351,6 +351,27 @@ def test_what_is_retired_is_bounded() -> None:
     )
 
 
+def test_what_hangs_deep_counts_towards_the_bound() -> None:
+    run(
+        """
+        import ullage
+        cache = ullage.LRUCache(4)
+        most = 0
+        for i in range(600):
+            cache[i] = {"vectors": [[float(x) for x in range(256)] for _ in range(64)]}
+            most = max(most, cache.stats().retired)
+        # Each holds some 16,000 references: about 130 of them are two millions.
+        assert 50 < most < 160, most
+        for i in range(3000):
+            cache[i] = {"vectors": [[float(x) for x in range(256)] for _ in range(64)]} if i % 20 == 0 else i
+        # Where little is large, writes keep up.
+        assert cache.stats().retired < 80, cache.stats()
+        """,
+        timeout=60,
+        ULLAGE_SWEEPER="0",
+    )
+
+
 @pytest.mark.parametrize("sweeper", ["1", "0"])
 def test_at_exit_finalizers_of_what_is_retired_have_run(sweeper: str) -> None:
     out = run(

@@ -22,8 +22,11 @@ use std::ptr::{addr_of_mut, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
-/// References that one write frees.
+/// References that one write frees; and one more for so many that wait, up to a limit, so that what waits stays little
+/// however much leaves.
 const SLICE: usize = 64;
+const PRESSURE: usize = 1024;
+const LARGEST_SLICE: usize = 1024;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
 /// The same for what left together. Room for all is taken at once, so that nobody waits for it to grow.
@@ -35,6 +38,8 @@ const SPELL: u64 = 300_000;
 /// A container on which no more references hang, so many levels deep, is freed as one.
 const FEW: usize = 32;
 const DEPTH: usize = 4;
+/// Items that are looked at to guess how much hangs on a container.
+const LOOKS: usize = 4;
 /// Items of a list after which its storage shrinks.
 const STEP: usize = 16 << 10;
 /// A structure that held more than this takes a while to unmap.
@@ -122,7 +127,7 @@ fn retire_last(account: &Arc<Account>, object: Object) {
         drop(object);
         return;
     }
-    let references = size(&object).unwrap_or(1);
+    let references = estimate(&object, DEPTH);
     put(account, Retired::object(object), 1, references);
 }
 
@@ -156,8 +161,23 @@ where
 #[inline(always)]
 pub(crate) fn pace() {
     if is_any() {
-        free(SLICE);
+        free_slice();
     }
+}
+
+#[cold]
+fn free_slice() {
+    let budget = {
+        let mut pile = PILE.lock();
+        let waiting = pile.references;
+        let fresh = pile.lots.front_mut().is_some_and(|lot| std::mem::take(&mut lot.fresh));
+        if fresh && waiting < LARGEST_SLICE * PRESSURE {
+            0
+        } else {
+            SLICE + (waiting / PRESSURE).min(LARGEST_SLICE)
+        }
+    };
+    free(budget);
 }
 
 #[inline(always)]
@@ -237,10 +257,6 @@ pub(crate) fn free(budget: usize) -> usize {
     let mut left = budget;
     while left > 0 {
         let Some(mut lot) = next() else { break };
-        if std::mem::take(&mut lot.fresh) && budget == SLICE {
-            put_back(lot);
-            break;
-        }
         let (begin, before) = (monotonic().0, left);
         lot.free(&mut left);
         lot.account.nanos.fetch_add(monotonic().0 - begin, Relaxed);
@@ -316,7 +332,6 @@ impl Lot {
             let nearly_empty = top.len() <= FEW;
             let at = self.stack.len() - usize::from(nearly_empty);
             for child in [Some(item), other].into_iter().flatten() {
-                self.references += size(&child).unwrap_or(0);
                 self.stack.insert(at, Retired::object(child));
             }
         }
@@ -485,6 +500,37 @@ fn size(object: &Object) -> Option<usize> {
         }
     };
     Some(size as usize)
+}
+
+/// About how many references hang on an object, as a look at a few of its items tells.
+fn estimate(object: &Object, depth: usize) -> usize {
+    let Some(items) = size(object).filter(|&items| items > 0 && depth > 0) else { return 1 };
+    let raw = object.as_ptr();
+    let (mut seen, mut below) = (0, 0);
+    let mut look = |item: *mut PyObject| {
+        // SAFETY: borrowed from the container, looked at and not kept; nothing runs in between.
+        if let Some(item) = unsafe { Object::from_owned(item) }.map(ManuallyDrop::new) {
+            seen += 1;
+            below += if is_cheap(&item) { 1 } else { estimate(&item, depth - 1) };
+        }
+    };
+    // SAFETY: each branch has compared the exact type, and stays within the container.
+    unsafe {
+        if is_exactly(object, addr_of_mut!(ffi::PyList_Type)) {
+            (0..items.min(LOOKS)).for_each(|i| look(ffi::PyList_GET_ITEM(raw, (items - 1 - i) as isize)));
+        } else if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
+            (0..items.min(LOOKS)).for_each(|i| look(ffi::PyTuple_GET_ITEM(raw, (items - 1 - i) as isize)));
+        } else if is_exactly(object, addr_of_mut!(ffi::PyDict_Type)) {
+            let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
+            for _ in 0..LOOKS {
+                if ffi::PyDict_Next(raw, &mut at, &mut key, &mut value) == 0 {
+                    break;
+                }
+                look(value);
+            }
+        }
+    }
+    items.saturating_add(items.saturating_mul(below) / seen.max(1))
 }
 
 /// Whether all that hangs on a container is a few references, which are taken off `few`.
