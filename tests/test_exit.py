@@ -6,7 +6,7 @@ import pytest
 from child import run
 
 PREAMBLE = """
-import atexit, gc, os, sys, threading, time
+import atexit, gc, itertools, os, sys, threading, time
 from ullage import Full, HistoryRing, LRUCache, TransferMap
 
 class Node:
@@ -66,7 +66,7 @@ ENDS = {
     "hooks that would print": """
         cache = LRUCache(3, {1: 1}, on_evict=print)
         ring = HistoryRing(3, [1], on_drop=print)
-        transfers = TransferMap(1e-9, on_expire=print)
+        transfers = TransferMap(0.5, on_expire=print, timer=itertools.count().__next__)
         transfers[1] = 2
     """,
     "hooks that would fail": """
@@ -74,7 +74,7 @@ ENDS = {
             raise ZeroDivisionError
         cache = LRUCache(3, {1: 1}, on_evict=hook)
         ring = HistoryRing(3, [1], on_drop=hook)
-        transfers = TransferMap(1e-9, on_expire=hook)
+        transfers = TransferMap(0.5, on_expire=hook, timer=itertools.count().__next__)
         transfers[1] = 2
     """,
     "hooks that are methods": """
