@@ -10,7 +10,7 @@ check: develop
 
 # Builds the compiled part in place.
 develop:
-    pip install -q maturin ruff pytest-xdist
+    pip install -q maturin ruff
     maturin develop --release --extras test
 
 # All benchmarks: rewrites docs/benchmarks.md. 15 minutes on an idle machine.

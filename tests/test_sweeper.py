@@ -102,6 +102,25 @@ def test_on_expire_is_called_without_a_call() -> None:
     assert transfers.stats().expired == 600 and max(map(len, batches)) <= 256
 
 
+def test_a_call_reports_one_batch_and_the_sweeper_the_rest() -> None:
+    reported: list[Any] = []
+    transfers: TransferMap[int, int] = TransferMap(0.05, on_expire=reported.extend)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        for i in range(5000):
+            transfers.begin(i, i, ttl=0.05 + i * 7919 % 5003 * 1e-6)
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+        # The sweeper has no turn before the call ends.
+        assert reported == [] and len(transfers) == 0 and 0 < len(reported) <= 256
+    finally:
+        sys.setswitchinterval(interval)
+    wait_until(lambda: len(reported) == 5000)
+    assert len(set(reported)) == 5000 and transfers.stats().expired == 5000
+
+
 def test_what_on_expire_keeps_is_reported_again() -> None:
     calls: list[Any] = []
 

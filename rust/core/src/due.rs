@@ -6,11 +6,12 @@
 //! entry follows from its deadline alone. Deadlines are exact, and leave in order.
 //!
 //! A slot whose list happens to be in order (one ttl for all, the usual case) is a queue: it is read from its front
-//! and never spread over finer slots. Only a mixed slot is, once for each level.
+//! and never spread over finer slots. Only a mixed slot is, once for each level, and a little at a time if somebody
+//! comes again: until it is, nothing leaves.
 
 use crate::growth::{bytes, slot};
 use crate::refused::Refused;
-use crate::slab::{Token, NIL};
+use crate::slab::Token;
 use crate::time::Tick;
 
 const DIGIT: u32 = 6;
@@ -18,15 +19,43 @@ const SLOTS: usize = 1 << DIGIT;
 const LEVELS: usize = 11;
 /// How many entries of one mixed slot are looked at to answer a question that spreading the slot would answer exactly.
 const GLANCE: usize = 64;
+/// How many entries a call that makes little effort moves from a mixed slot to finer ones.
+const SOME: usize = 64;
+/// No token: the largest number beside which a level has room.
+const NIL: u32 = u32::MAX >> 4;
+
+/// How much a call does to find what is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Whatever it takes.
+    Whole,
+    /// A bounded amount: nothing found may mean that there is more to do, and [`Due::soonest`] stays where it is.
+    Little,
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
     at: Tick,
+    /// The token before it, and above that the level of the slot it stands in.
     prev: u32,
     next: u32,
 }
 
 const BLANK: Node = Node { at: Tick::NEVER, prev: NIL, next: NIL };
+
+impl Node {
+    fn prev(&self) -> u32 {
+        self.prev & NIL
+    }
+
+    fn set_prev(&mut self, raw: u32) {
+        self.prev = self.prev & !NIL | raw;
+    }
+
+    fn level(&self) -> usize {
+        (self.prev >> NIL.trailing_ones()) as usize
+    }
+}
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -45,6 +74,12 @@ struct Place {
 }
 
 impl Place {
+    /// The slot of a level that a tick lies in.
+    #[inline]
+    fn at_level(level: usize, at: u64) -> Place {
+        Place { level, slot: (at >> (DIGIT * level as u32)) as usize & (SLOTS - 1) }
+    }
+
     #[inline]
     fn index(self) -> usize {
         self.level * SLOTS + self.slot
@@ -67,6 +102,8 @@ pub struct Due {
     alarm: Tick,
     /// No deadline before this tick is in the wheel, except what was overdue when it came.
     elapsed: u64,
+    /// The mixed slot that begins at `elapsed`, while it is being spread over the levels below.
+    spreading: Option<Place>,
     len: usize,
 }
 
@@ -81,6 +118,7 @@ impl Due {
             soonest: Tick::NEVER,
             alarm: Tick::NEVER,
             elapsed: 0,
+            spreading: None,
             len: 0,
         }
     }
@@ -102,6 +140,9 @@ impl Due {
         if self.slots.is_empty() {
             self.slots.try_reserve_exact(LEVELS * SLOTS)?;
             self.slots.resize(LEVELS * SLOTS, EMPTY);
+        }
+        if token.0 >= NIL {
+            return Err(Refused::NoMemory);
         }
         slot(&mut self.nodes, token.0, BLANK).map(drop)
     }
@@ -141,15 +182,22 @@ impl Due {
 
     /// Takes out the entry with the earliest deadline, if that is not after `now`.
     #[inline(always)]
-    pub fn pop(&mut self, now: Tick) -> Option<(Token, Tick)> {
+    pub fn pop(&mut self, now: Tick, effort: Effort) -> Option<(Token, Tick)> {
         if now < self.soonest {
             return None;
         }
-        self.look(now)
+        self.look(now, effort)
     }
 
-    fn look(&mut self, now: Tick) -> Option<(Token, Tick)> {
+    fn look(&mut self, now: Tick, effort: Effort) -> Option<(Token, Tick)> {
+        let mut steps = if effort == Effort::Whole { usize::MAX } else { SOME };
         loop {
+            if let Some(place) = self.spreading {
+                self.spread(place, &mut steps);
+                if self.spreading.is_some() {
+                    return None;
+                }
+            }
             let Some(place) = self.earliest() else {
                 self.elapsed = self.elapsed.max(now.0);
                 self.soonest = Tick::NEVER;
@@ -175,7 +223,7 @@ impl Due {
                 return Some((token, at));
             }
             self.elapsed = self.elapsed.max(start);
-            self.spread(place);
+            self.spreading = Some(place);
         }
     }
 
@@ -200,19 +248,26 @@ impl Due {
     /// When to look again: never after the earliest deadline, and before it only if more than a few entries stand
     /// in one mixed slot.
     pub fn next(&self) -> Option<Tick> {
-        let place = self.earliest()?;
-        let slot = &self.slots[place.index()];
-        if slot.in_order {
-            return Some(self.at(Token(slot.first)));
-        }
-        let earliest = self.at(self.earliest_in(slot));
-        Some(if slot.len as usize <= GLANCE { earliest } else { earliest.min(Tick(self.first_tick(place))) })
+        let next = |place: Place| {
+            let slot = &self.slots[place.index()];
+            let earliest = self.at(self.earliest_in(slot));
+            match slot.in_order || slot.len as usize <= GLANCE {
+                true => earliest,
+                false => earliest.min(Tick(self.first_tick(place))),
+            }
+        };
+        self.firsts().map(next).min()
     }
 
     /// The entry that will leave next: exact, unless more than a few entries stand in one mixed slot.
     pub fn nearest(&self) -> Option<Token> {
-        let place = self.earliest()?;
-        Some(self.earliest_in(&self.slots[place.index()]))
+        self.firsts().map(|place| self.earliest_in(&self.slots[place.index()])).min_by_key(|&token| self.at(token))
+    }
+
+    /// The slots of which one has the earliest entry.
+    fn firsts(&self) -> impl Iterator<Item = Place> {
+        let spreading = self.spreading.filter(|place| self.slots[place.index()].len > 0);
+        self.earliest().into_iter().chain(spreading)
     }
 
     /// How many deadlines are not after `now`. Looks at slots, and at the entries of the one slot that `now` lies in.
@@ -228,7 +283,7 @@ impl Due {
                 left &= left - 1;
                 let start = self.first_tick(place);
                 if start > now.0.max(self.elapsed) {
-                    return due;
+                    break;
                 }
                 let slot = &self.slots[place.index()];
                 let width = 1u64.checked_shl(DIGIT * level as u32).unwrap_or(u64::MAX);
@@ -250,8 +305,8 @@ impl Due {
     fn entries<'a>(&'a self, slot: &Slot) -> impl Iterator<Item = u32> + 'a {
         let mut raw = slot.first;
         std::iter::from_fn(move || {
-            let here = Token::some(raw)?.0;
-            raw = self.nodes[here as usize].next;
+            let here = raw;
+            raw = self.nodes.get(here as usize)?.next;
             Some(here)
         })
     }
@@ -271,7 +326,7 @@ impl Due {
     fn place(&self, at: Tick) -> Place {
         let at = at.0.max(self.elapsed);
         let level = (63 - ((at ^ self.elapsed) | 1).leading_zeros()) / DIGIT;
-        Place { level: level as usize, slot: (at >> (DIGIT * level)) as usize & (SLOTS - 1) }
+        Place::at_level(level as usize, at)
     }
 
     /// The first tick of a slot.
@@ -305,19 +360,21 @@ impl Due {
                 slot.in_order = false;
             }
         }
+        let level = (place.level as u32) << NIL.trailing_ones();
         let node = self.node(raw);
-        (node.prev, node.next) = (last, NIL);
+        (node.prev, node.next) = (level | last, NIL);
     }
 
     #[inline(never)]
     fn unlink(&mut self, raw: u32, at: Tick) {
-        let place = self.place(at);
-        let Node { prev, next, .. } = self.nodes[raw as usize];
+        let node = self.nodes[raw as usize];
+        let place = Place::at_level(node.level(), at.0.max(self.elapsed));
+        let (prev, next) = (node.prev(), node.next);
         if prev != NIL {
             self.node(prev).next = next;
         }
         if next != NIL {
-            self.node(next).prev = prev;
+            self.node(next).set_prev(prev);
         }
         let slot = &mut self.slots[place.index()];
         slot.len -= 1;
@@ -341,16 +398,18 @@ impl Due {
         }
     }
 
-    /// Spreads a mixed slot, whose first tick is `elapsed`, over the levels below.
+    /// Spreads a mixed slot, which begins at `elapsed`, over the levels below, in so many steps at most.
     #[cold]
-    fn spread(&mut self, place: Place) {
-        self.vacate(place);
-        let mut raw = std::mem::replace(&mut self.slots[place.index()], EMPTY).first;
-        while raw != NIL {
-            let Node { at, next, .. } = self.nodes[raw as usize];
+    fn spread(&mut self, place: Place, steps: &mut usize) {
+        while self.slots[place.index()].len > 0 {
+            let Some(left) = steps.checked_sub(1) else { return };
+            *steps = left;
+            let raw = self.slots[place.index()].first;
+            let at = self.nodes[raw as usize].at;
+            self.unlink(raw, at);
             self.link(raw, at);
-            raw = next;
         }
+        self.spreading = None;
     }
 
     /// Panics unless every entry stands where its deadline says.
@@ -366,7 +425,9 @@ impl Due {
                 assert_eq!(entries.last().copied().unwrap_or(NIL), list.last);
                 let ats: Vec<_> = entries.iter().map(|&raw| self.at(Token(raw))).collect();
                 assert!(!list.in_order || ats.is_sorted());
-                assert!(ats.iter().all(|&at| self.place(at) == Place { level, slot }));
+                let here = Place { level, slot };
+                assert!(entries.iter().all(|&raw| self.nodes[raw as usize].level() == level));
+                assert!(self.spreading == Some(here) || ats.iter().all(|&at| self.place(at) == here));
                 assert!(ats.iter().all(|&at| at >= self.soonest));
                 seen += entries.len();
             }

@@ -4,6 +4,7 @@
 //! tell a late completion from an unknown one) -> forgotten. It stays in its place in the slab and the index all along
 //! and moves from one order to the next, so each step is O(1) and copies nothing.
 
+use crate::due::Effort;
 use crate::eq::{Equality, Probe};
 use crate::refused::Refused;
 use crate::removed::{Cause, Removed};
@@ -128,6 +129,7 @@ pub struct Expiring<K, V> {
     /// Whether anyone has ever asked for what expired: from then on nothing leaves unseen.
     polled: bool,
     tally: Tally,
+    swept: bool,
     closed: bool,
 }
 
@@ -166,6 +168,7 @@ impl<K, V> Expiring<K, V> {
             on_full: OnFull::Raise,
             polled: false,
             tally: Tally::default(),
+            swept: false,
             closed: true,
         }
     }
@@ -175,7 +178,7 @@ impl<K, V> Expiring<K, V> {
     pub fn configure(&mut self, ttl: Option<u64>, maxsize: Option<u64>, on_full: OnFull, polled: bool) {
         self.ttl = ttl.unwrap_or(u64::MAX);
         self.maxsize = maxsize.unwrap_or(u64::MAX);
-        (self.on_full, self.polled, self.closed) = (on_full, polled, false);
+        (self.on_full, self.polled, self.swept, self.closed) = (on_full, polled, false, false);
     }
 
     // Questions.
@@ -348,7 +351,7 @@ impl<K, V> Expiring<K, V> {
                 _ => {}
             }
         }
-        self.expire(now, EXPIRE_BUDGET, leaving);
+        self.sweep(now, EXPIRE_BUDGET, leaving);
         self.make_room(now, leaving)?;
         if found.is_some() {
             // Making room may have moved what was found, or let it go: look again.
@@ -447,8 +450,20 @@ impl<K, V> Expiring<K, V> {
     /// Moves at most `budget` entries whose time is over to those that wait, and says how many.
     #[inline]
     pub fn expire(&mut self, now: Tick, budget: usize, leaving: &mut Leaving<K, V>) -> usize {
+        self.expire_due(now, budget, Effort::Whole, leaving)
+    }
+
+    /// As [`expire`](Self::expire), in bounded time: to find them may be left to the next call or the sweeper's.
+    #[inline]
+    pub fn sweep(&mut self, now: Tick, budget: usize, leaving: &mut Leaving<K, V>) -> usize {
+        let effort = if self.swept { Effort::Little } else { Effort::Whole };
+        self.expire_due(now, budget, effort, leaving)
+    }
+
+    #[inline]
+    fn expire_due(&mut self, now: Tick, budget: usize, effort: Effort, leaving: &mut Leaving<K, V>) -> usize {
         for done in 0..budget {
-            let Some((token, at)) = self.table.pop_due(now) else { return done };
+            let Some((token, at)) = self.table.pop_due(now, effort) else { return done };
             self.wait(token, at, now);
             self.trim_waiting(leaving);
         }
@@ -490,18 +505,19 @@ impl<K, V> Expiring<K, V> {
         &mut self,
         now: Tick,
         limit: usize,
+        effort: Effort,
         mut dup: impl FnMut(&K) -> K,
         leaving: &mut Leaving<K, V>,
     ) -> Vec<(K, V)> {
         self.polled = true;
-        let batch = std::iter::from_fn(|| self.pop_waiting(now, &mut dup)).take(limit).collect();
+        let batch = std::iter::from_fn(|| self.pop_waiting(now, effort, &mut dup)).take(limit).collect();
         self.forget_surplus(leaving);
         batch
     }
 
-    fn pop_waiting(&mut self, now: Tick, dup: impl FnOnce(&K) -> K) -> Option<(K, V)> {
+    fn pop_waiting(&mut self, now: Tick, effort: Effort, dup: impl FnOnce(&K) -> K) -> Option<(K, V)> {
         if self.waiting.is_empty() {
-            let (token, at) = self.table.pop_due(now)?;
+            let (token, at) = self.table.pop_due(now, effort)?;
             self.wait(token, at, now);
         }
         let token = self.waiting.first()?;
@@ -674,7 +690,7 @@ impl<K, V> Expiring<K, V> {
         // It had this deadline before the claim or was given a later one: its place in the wheel exists. If it is over
         // by now, the entry leaves after those whose deadlines were nearer.
         self.table.schedule(token, at);
-        self.expire(now, EXPIRE_BUDGET, leaving);
+        self.sweep(now, EXPIRE_BUDGET, leaving);
     }
 
     /// Takes back what was handed over as expired but cannot be freed yet. It is live again, or, if its key has begun
@@ -728,6 +744,11 @@ impl<K, V> Expiring<K, V> {
     }
 
     // For whoever comes for what is due: the sweeper.
+
+    /// From now on somebody comes, so that no call needs to do everything itself.
+    pub fn be_swept(&mut self) {
+        self.swept = true;
+    }
 
     /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
     #[inline(always)]

@@ -3,6 +3,7 @@
 //! Every method is one move of one noun, with `&mut self` and without a lock. Keys are found through a [`Probe`], so
 //! each method that takes one may end with `Refused::Undecided` and be called again; until then it has changed nothing.
 
+use crate::due::Effort;
 use crate::eq::{Equality, Probe};
 use crate::growth::{bytes, slot};
 use crate::refused::Refused;
@@ -46,6 +47,7 @@ pub struct Lru<K, V> {
     /// Changes with every insertion and removal but not with use or expiry: what a running iteration checks.
     epoch: u64,
     stats: Stats,
+    swept: bool,
     closed: bool,
 }
 
@@ -63,6 +65,7 @@ impl<K, V> Lru<K, V> {
             ends: Vec::new(),
             epoch: 0,
             stats: Stats::ZERO,
+            swept: false,
             closed: true,
         }
     }
@@ -71,7 +74,7 @@ impl<K, V> Lru<K, V> {
     pub fn configure(&mut self, bound: Option<u64>, weighed: bool, ttl: Option<u64>, idle: Option<u64>) {
         self.bound = bound.unwrap_or(u64::MAX);
         self.weights = weighed.then(Vec::new);
-        (self.ttl, self.idle, self.closed) = (ttl, idle, false);
+        (self.ttl, self.idle, self.swept, self.closed) = (ttl, idle, false, false);
         self.size_table();
     }
 
@@ -418,9 +421,9 @@ impl<K, V> Lru<K, V> {
     /// Lets entries leave, expired ones first, until `weight` more fits.
     #[inline(always)]
     fn make_room(&mut self, weight: u64, now: Tick, removed: &mut Removed<K, V>) {
-        let _ = self.expire(now, EXPIRE_BUDGET, removed);
+        let _ = self.sweep(now, EXPIRE_BUDGET, removed);
         while self.weight > self.bound - weight {
-            if self.expire(now, 1, removed) == 0 {
+            if self.sweep(now, 1, removed) == 0 {
                 let Some(oldest) = self.order.first() else { break };
                 self.leave(oldest, Cause::Size, removed);
             }
@@ -452,15 +455,27 @@ impl<K, V> Lru<K, V> {
     #[inline(always)]
     pub fn expire(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
         match self.table.is_timed() {
-            true => self.expire_due(now, budget, removed),
+            true => self.expire_due(now, budget, Effort::Whole, removed),
+            false => 0,
+        }
+    }
+
+    /// As [`expire`](Self::expire), in bounded time: to find them may be left to the next call or the sweeper's.
+    #[inline(always)]
+    pub fn sweep(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
+        match self.table.is_timed() {
+            true => {
+                let effort = if self.swept { Effort::Little } else { Effort::Whole };
+                self.expire_due(now, budget, effort, removed)
+            }
             false => 0,
         }
     }
 
     #[inline(never)]
-    fn expire_due(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
+    fn expire_due(&mut self, now: Tick, budget: usize, effort: Effort, removed: &mut Removed<K, V>) -> usize {
         for done in 0..budget {
-            let Some((token, _)) = self.table.pop_due(now) else { return done };
+            let Some((token, _)) = self.table.pop_due(now, effort) else { return done };
             self.leave(token, Cause::Expired, removed);
         }
         budget
@@ -526,6 +541,11 @@ impl<K, V> Lru<K, V> {
     }
 
     // For whoever comes for what is due: the sweeper.
+
+    /// From now on somebody comes, so that no call needs to do everything itself.
+    pub fn be_swept(&mut self) {
+        self.swept = true;
+    }
 
     /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
     #[inline(always)]

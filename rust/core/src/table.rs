@@ -1,6 +1,6 @@
 //! Table: entries found by key, each with a deadline if it has one. What `Lru` and `Expiring` have in common.
 
-use crate::due::Due;
+use crate::due::{Due, Effort};
 use crate::eq::{Equality, Probe};
 use crate::index::Index;
 use crate::refused::{Refused, Undecided};
@@ -134,8 +134,8 @@ impl<K, V> Table<K, V> {
 
     /// The entry whose deadline came first, if it has come, and that deadline; the entry stays, without it.
     #[inline(always)]
-    pub(crate) fn pop_due(&mut self, now: Tick) -> Option<(Token, Tick)> {
-        self.due.as_mut()?.pop(now)
+    pub(crate) fn pop_due(&mut self, now: Tick, effort: Effort) -> Option<(Token, Tick)> {
+        self.due.as_mut()?.pop(now, effort)
     }
 
     #[inline(always)]

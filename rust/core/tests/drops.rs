@@ -6,6 +6,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use std::rc::Rc;
 use tracked::{key, living, Key, Locked, Tracked};
+use ullage_core::due::Effort;
 use ullage_core::expiring::{End, OnFull};
 use ullage_core::ring::Fallen;
 use ullage_core::{Cause, Equality, Expiring, Lru, New, Probe, Refused, Removed, Ring, Shared, Tick, Verdict};
@@ -134,7 +135,7 @@ proptest! {
                         .expect("open");
                 }
                 6 => {
-                    let mut pair = lock(&map, |map| map.pop_expired(now, 1, Rc::clone, &mut leaving).pop());
+                    let mut pair = lock(&map, |map| map.pop_expired(now, 1, Effort::Whole, Rc::clone, &mut leaving).pop());
                     if let Some(number) = pair.as_ref().map(|(key, _)| key.0).filter(|_| amount % 2 == 0) {
                         ask(&map, number, |map, probe| {
                             map.keep(hash(number), probe, &mut pair, 3, now, &mut leaving)

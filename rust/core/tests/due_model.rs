@@ -2,7 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use ullage_core::due::Due;
+use ullage_core::due::{Due, Effort};
 use ullage_core::slab::{Slab, Token};
 use ullage_core::Tick;
 
@@ -94,7 +94,7 @@ impl Model {
     }
 
     fn pop(&mut self) -> bool {
-        let popped = self.due.pop(Tick(self.now)).map(|(token, at)| {
+        let popped = self.due.pop(Tick(self.now), Effort::Whole).map(|(token, at)| {
             let token = self.tokens.iter().position(|&known| known == token).expect("a known token");
             (token, at.0)
         });
@@ -104,6 +104,29 @@ impl Model {
         assert_eq!(self.at[token], at, "the token has the deadline it was given");
         self.at[token] = NEVER;
         true
+    }
+
+    /// As `pop`, with little effort: what is found is right; nothing found may mean that there is more to do.
+    fn pop_a_little(&mut self) -> bool {
+        let Some((token, at)) = self.due.pop(Tick(self.now), Effort::Little) else { return false };
+        let expected = self.earliest().filter(|&at| at <= self.now);
+        assert_eq!(Some(at.0), expected);
+        self.at[self.tokens.iter().position(|&known| known == token).expect("a known token")] = NEVER;
+        true
+    }
+
+    /// As `pop`, with little effort, time and again. How often.
+    fn pop_slowly(&mut self) -> usize {
+        let mut tries = 1;
+        while !self.pop_a_little() {
+            self.compare(false);
+            if self.due.soonest() > Tick(self.now) {
+                assert!(self.earliest() > Some(self.now) || self.earliest().is_none());
+                break;
+            }
+            tries += 1;
+        }
+        tries
     }
 
     fn apply(&mut self, op: &Op) {
@@ -176,18 +199,25 @@ proptest! {
     fn crowded(
         start in 0..1u64 << 40,
         spans in vec(prop_oneof![0..5000u64, 0..1u64 << 30], 300),
-        turns in vec((0..2000u64, 0..300usize, 0..5000u64), 1..40),
+        turns in vec((0..2000u64, 0..300usize, 0..5000u64, any::<bool>()), 1..40),
     ) {
         let mut model = Model::new(spans.len(), start);
         for (token, span) in spans.iter().enumerate() {
             model.schedule(token, start + span);
         }
         model.compare(false);
-        for (turn, token, span) in turns {
+        for (turn, token, span, slowly) in turns {
             model.now += turn;
-            model.pop();
-            model.compare(false);
-            while model.pop() {}
+            if slowly {
+                model.pop_a_little();
+                model.schedule(token, model.now + span / 2);
+                model.compare(false);
+                model.pop_slowly();
+            } else {
+                model.pop();
+                model.compare(false);
+                while model.pop() {}
+            }
             model.schedule(token, model.now + span);
             model.compare(false);
         }
@@ -219,6 +249,26 @@ fn equal_deadlines_leave_in_the_order_they_came() {
     }
     model.now = 1 << 20;
     for token in 0..100 {
-        assert_eq!(model.due.pop(Tick(model.now)), Some((model.tokens[token], Tick(1 << 20))));
+        assert_eq!(model.due.pop(Tick(model.now), Effort::Whole), Some((model.tokens[token], Tick(1 << 20))));
     }
+}
+
+/// Deadlines without any order, in one slot: no call that makes little effort does much, and what it does is not lost.
+#[test]
+fn a_mixed_slot_is_spread_in_bounded_steps() {
+    let tokens = if cfg!(miri) { 300 } else { 2000 };
+    let mut model = Model::new(tokens, 0);
+    for token in 0..tokens {
+        model.schedule(token, (1 << 30) + (token as u64 * 7919) % 65_537);
+    }
+    model.now = 1 << 31;
+    assert!(!model.pop_a_little());
+    for token in [0, 1, 64, 65, 100, tokens - 1] {
+        model.schedule(token, model.now + 1);
+        model.compare(false);
+    }
+    model.schedule(tokens - 2, 1);
+    assert!(model.pop_slowly() > tokens / 128);
+    while model.pop() {}
+    assert_eq!(model.earliest(), Some(model.now + 1));
 }

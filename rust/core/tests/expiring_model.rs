@@ -6,6 +6,7 @@ use keys::{hash, Key, Wanted};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::{HashMap, HashSet};
+use ullage_core::due::Effort;
 use ullage_core::expiring::{Begun, ClaimId, End, Leaving, OnFull, State, Tally, REMEMBERED};
 use ullage_core::slab::WalkId;
 use ullage_core::{Cause, Expiring, Probe, Refused, Removed, Shared, Tick};
@@ -432,7 +433,7 @@ impl Model {
     fn pop_expired(&mut self) {
         self.shape.polled = true;
         let mut leaving = Removed::new();
-        let popped = self.map.lock().pop_expired(Tick(self.now), 1, Key::dup, &mut leaving).pop();
+        let popped = self.map.lock().pop_expired(Tick(self.now), 1, Effort::Whole, Key::dup, &mut leaving).pop();
         assert_eq!(self.let_go(leaving), []);
         assert_eq!(popped.is_some(), !self.waiting.is_empty());
         if let Some((key, handle)) = popped {
@@ -603,7 +604,7 @@ proptest! {
                     map.ask(&wanted, |map, probe| map.end(hash(key), probe, End::Failed, tick, &mut leaving))
                         .expect("not refused"),
                 ),
-                3 => left.extend(map.lock().pop_expired(tick, 1, Key::dup, &mut leaving).into_iter().map(|(_, handle)| handle)),
+                3 => left.extend(map.lock().pop_expired(tick, 1, Effort::Whole, Key::dup, &mut leaving).into_iter().map(|(_, handle)| handle)),
                 4 => left.extend(map.lock().end_last(tick, Key::dup, &mut leaving).map(|(_, handle)| handle)),
                 _ => {
                     let claim = map.ask(&wanted, |map, probe| {
@@ -665,7 +666,7 @@ fn a_batch_forgets_the_oldest_keys() {
         assert_eq!(begin(&map, number, 1, 0), Ok(Begun::Live));
     }
     let mut leaving = Removed::new();
-    let batch = map.lock().pop_expired(Tick(1), usize::MAX, Key::dup, &mut leaving);
+    let batch = map.lock().pop_expired(Tick(1), usize::MAX, Effort::Whole, Key::dup, &mut leaving);
     map.lock().validate();
     assert!(batch.iter().map(|(_, handle)| *handle).eq(0..u64::from(bound + extra)));
     assert!(leaving.into_iter().map(|(key, handle, _)| (key.number() / 2, handle)).eq((0..extra).map(|n| (n, None))));
@@ -684,7 +685,8 @@ fn a_key_that_begins_anew_keeps_the_order() {
     map.lock().validate();
     assert_eq!(map.lock().len(Tick(500)), 1);
     assert_eq!(map.lock().waiting(Tick(500)), 100);
-    let popped = std::iter::from_fn(|| map.lock().pop_expired(Tick(500), 1, Key::dup, &mut Removed::new()).pop());
+    let popped =
+        std::iter::from_fn(|| map.lock().pop_expired(Tick(500), 1, Effort::Whole, Key::dup, &mut Removed::new()).pop());
     let popped: Vec<_> = popped.map(|(_, handle)| handle).collect();
     assert_eq!(popped, (0..100).collect::<Vec<_>>());
     assert_eq!(map.lock().len(Tick(500)), 1);

@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::rc::Rc;
 use tracked::{key, living, Key, Locked, Tracked};
+use ullage_core::due::Effort;
 use ullage_core::expiring::{Begun, End, OnFull};
 use ullage_core::{Cause, Equality, Expiring, Lru, New, Probe, Refused, Removed, Shared, Tick, Verdict};
 
@@ -205,7 +206,7 @@ impl World {
                 self.ask(map, number, |map, probe| map.early(hash(number), probe, &mut early, &mut leaving))
             }
             12 => {
-                let popped = map.lock().pop_expired(now, 1, Rc::clone, &mut leaving).pop();
+                let popped = map.lock().pop_expired(now, 1, Effort::Whole, Rc::clone, &mut leaving).pop();
                 drop(popped);
                 Ok(())
             }

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ffi::{self, attached};
 use crate::reclaim::Account;
-use crate::sweep::Watched;
+use crate::sweep::{self, Watched};
 use crate::value::Object;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -107,7 +107,7 @@ impl Hooks {
 
     /// Whether deadlines are on the clock that the sweeper reads too.
     pub(crate) fn is_swept(&self) -> bool {
-        self.flags.load(Relaxed) & (TIMED | TIMER) == TIMED
+        self.flags.load(Relaxed) & (TIMED | TIMER) == TIMED && sweep::is_enabled()
     }
 
     /// From now on the clock is read: an entry has a lifetime.

@@ -129,6 +129,7 @@ impl LRUCache {
         hooks.set_timed();
         if hooks.is_swept() {
             open_to_detached(shared);
+            shared.lock().be_swept();
             hooks.watched.begin(slf)?;
         }
         Ok(())
@@ -186,7 +187,7 @@ impl LRUCache {
         let len = {
             let mut lru = self.shared.lock();
             lru.open()?;
-            lru.expire(now, BATCH, &mut removed);
+            lru.sweep(now, BATCH, &mut removed);
             lru.len(now)
         };
         tell::release(&self.hooks, removed);
@@ -632,7 +633,7 @@ impl Swept for LRUCache {
         let mut removed = Removed::new();
         let (due, _storage) = {
             let mut lru = self.shared.lock();
-            lru.expire(now, sweep::ROUND, &mut removed);
+            lru.sweep(now, sweep::ROUND, &mut removed);
             (lru.rearm(), lru.shed())
         };
         if !removed.is_empty() {

@@ -159,6 +159,11 @@ fn set_sweeper(sweeper: Sweeper<Post>) {
     SWEEPER.store(Box::into_raw(Box::new(sweeper)), Relaxed);
 }
 
+/// Whether there is a thread, or there will be one when it is needed.
+pub(crate) fn is_enabled() -> bool {
+    ENABLED.load(Relaxed)
+}
+
 fn wake_by(at: Tick) {
     if !ENABLED.load(Relaxed) {
         return;

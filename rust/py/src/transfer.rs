@@ -20,6 +20,7 @@ use std::os::raw::c_int;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Mutex;
+use ullage_core::due::Effort;
 use ullage_core::expiring::{Begun, ClaimId, End, Everything, Leaving, OnFull, State};
 use ullage_core::{Expiring, Tick};
 
@@ -43,12 +44,16 @@ impl TransferMap {
         }
     }
 
-    /// The time; what has expired by then is reported first, if there is a callback to report it to.
+    /// The time; what has expired by then is reported first, if there is a callback to report it to. Some of it, if the
+    /// sweeper reports the rest.
     #[inline]
     fn tick(&self) -> Result<Tick> {
         let now = self.hooks.now()?;
         if self.hooks.has_exit() {
-            self.report(now);
+            match self.hooks.is_swept() {
+                true => self.report(now, 1, Effort::Little),
+                false => self.report(now, usize::MAX, Effort::Whole),
+            }
         }
         Ok(now)
     }
@@ -62,19 +67,20 @@ impl TransferMap {
         }
     }
 
-    /// Gives the callback what expired, in batches, unlocked, and takes back what it wants kept.
+    /// Gives the callback what expired, in so many batches at most, unlocked, and takes back what it wants kept.
     #[cold]
-    fn report(&self, now: Tick) {
+    fn report(&self, now: Tick, batches: usize, effort: Effort) {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
-        let mut batch = self.hand_over(now, BATCH);
+        let mut batch = self.hand_over(now, BATCH, effort);
         // Counted only where there is something, and once: what is kept in a full map waits again at once.
-        let mut left = if batch.is_empty() { 0 } else { self.shared.lock().waiting(now) };
+        let counts = batches > 1 && !batch.is_empty();
+        let mut left = if counts { self.shared.lock().waiting(now) } else { 0 };
         while !batch.is_empty() {
             let next = left.min(BATCH);
             left -= next;
             attached(|py| self.report_batch(py, batch, &mut back));
-            batch = self.hand_over(now, next);
+            batch = self.hand_over(now, next, effort);
         }
         // Only now, or it would be handed over again at once.
         for (key, handle) in back {
@@ -170,9 +176,9 @@ impl TransferMap {
         Ok(())
     }
 
-    fn hand_over(&self, now: Tick, limit: usize) -> Vec<(Object, Object)> {
+    fn hand_over(&self, now: Tick, limit: usize, effort: Effort) -> Vec<(Object, Object)> {
         let mut leaving = Leaving::new();
-        let batch = self.shared.lock().pop_expired(now, limit, Object::dup, &mut leaving);
+        let batch = self.shared.lock().pop_expired(now, limit, effort, Object::dup, &mut leaving);
         self.release(leaving);
         batch
     }
@@ -276,6 +282,7 @@ impl TransferMap {
         slf.get().abandon(cleared);
         if hooks.is_swept() {
             open_to_detached(shared);
+            shared.lock().be_swept();
             hooks.watched.begin(slf)?;
         }
         Ok(())
@@ -392,7 +399,7 @@ impl TransferMap {
         let popped = PyList::empty(py);
         let mut left = limit.unwrap_or(usize::MAX);
         while left > 0 {
-            let batch = self.hand_over(now, left.min(BATCH));
+            let batch = self.hand_over(now, left.min(BATCH), Effort::Whole);
             if batch.is_empty() {
                 break;
             }
@@ -556,25 +563,25 @@ impl Swept for TransferMap {
         if !self.hooks.is_swept() {
             return Some(Tick::NEVER);
         }
-        if self.hooks.has_exit() {
-            return None;
-        }
         let mut leaving = Leaving::new();
-        let due = {
+        let (due, over) = {
             let mut map = self.shared.lock();
-            map.expire(now, sweep::ROUND, &mut leaving);
-            map.rearm()
+            map.sweep(now, sweep::ROUND, &mut leaving);
+            (map.rearm(), map.soonest() > now)
         };
         if !leaving.is_empty() {
             let len = leaving.len();
             let entries = leaving.into_iter().map(|(key, handle, _)| (key, handle));
             reclaim::retire_unseen(&self.hooks.account, len, Box::new(entries));
         }
-        Some(due)
+        // A callback is called when all has been moved out.
+        (!over || !self.hooks.has_exit()).then_some(due)
     }
 
     fn deliver(&self) -> Tick {
-        drop(self.tick());
+        if let Ok(now) = self.hooks.now() {
+            self.report(now, usize::MAX, Effort::Whole);
+        }
         self.shared.lock().rearm()
     }
 
@@ -709,7 +716,7 @@ unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
             let mut transfers = map.shared.lock();
             transfers.open()?;
             // What is due is moved first, within a budget, so that it need not be counted each time.
-            transfers.expire(now, BATCH, &mut leaving);
+            transfers.sweep(now, BATCH, &mut leaving);
             transfers.len(now)
         };
         map.release(leaving);
