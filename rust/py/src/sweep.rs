@@ -8,6 +8,8 @@ use crate::hooks::monotonic;
 use crate::reclaim::{self, Contents};
 use crate::value::Object;
 use parking_lot::Mutex;
+#[cfg(not(Py_3_12))]
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyWeakref, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::PyClass;
@@ -203,7 +205,7 @@ fn run(sweeper: &'static Sweeper<Post>) {
         drop(husks);
         rest = monotonic().after(Some(REST));
         for post in sweeper.watched().iter().filter(|post| post.calls.load(Relaxed)) {
-            sweeper.aside(|| Python::try_attach(|py| post.deliver(py)));
+            attach(sweeper, |py| post.deliver(py));
             next = next.min(post.due());
         }
         empty = if reclaim::is_any() { 0 } else { (empty + 1).min(LINGER) };
@@ -214,13 +216,57 @@ fn run(sweeper: &'static Sweeper<Post>) {
         if reclaim::is_any() {
             let by_writes = reclaim::freed() - freed;
             if by_writes < ENOUGH {
-                sweeper.aside(|| Python::try_attach(|_| reclaim::free_for(PIECE)));
+                attach(sweeper, |_| {
+                    reclaim::free_for(PIECE);
+                });
             }
             rest = monotonic().after(Some(if by_writes == 0 { BREATH } else { PATIENCE }));
             next = next.min(rest);
         }
         freed = reclaim::freed();
         sweeper.wake_by(next);
+    }
+}
+
+/// Does something attached, if the interpreter still is.
+#[cfg(Py_3_12)]
+fn attach(sweeper: &Sweeper<Post>, act: impl FnOnce(Python<'_>)) {
+    sweeper.aside(|| Python::try_attach(act));
+}
+
+/// Does something attached.
+///
+/// CPython before 3.12 makes the state of a thread under a lock that a child forked meanwhile would wait for, for ever. So
+/// it is made here, where a fork waits for the thread, and not when it is aside.
+#[cfg(not(Py_3_12))]
+fn attach(sweeper: &Sweeper<Post>, act: impl FnOnce(Python<'_>)) {
+    struct Attached(*mut ffi::PyThreadState);
+
+    impl Drop for Attached {
+        fn drop(&mut self) {
+            // SAFETY: attached with this state, which goes.
+            unsafe {
+                ffi::PyThreadState_Clear(self.0);
+                ffi::PyThreadState_DeleteCurrent();
+            }
+        }
+    }
+
+    // SAFETY: the interpreter waits for this thread before it ends. The state is the thread's own; one that was never
+    // used holds nothing.
+    unsafe {
+        let state = ffi::PyThreadState_New(ffi::PyInterpreterState_Main());
+        if state.is_null() {
+            return;
+        }
+        let went = sweeper.aside(|| {
+            ffi::PyEval_RestoreThread(state);
+            let _attached = Attached(state);
+            Python::try_attach(act);
+        });
+        if went.is_none() {
+            ffi::PyThreadState_Delete(state);
+        }
     }
 }
 
