@@ -125,8 +125,15 @@ impl Watched {
     }
 
     /// Tells the sweeper of a deadline that it does not know of.
+    #[inline(always)]
+    pub(crate) fn ring(&self, alarm: Option<Tick>) {
+        if let Some(at) = alarm {
+            self.wake_by(at);
+        }
+    }
+
     #[cold]
-    pub(crate) fn wake_by(&self, at: Tick) {
+    fn wake_by(&self, at: Tick) {
         if let Some(post) = self.0.get() {
             post.due.fetch_min(at.0, Relaxed);
             wake_by(at);
