@@ -1,6 +1,7 @@
 //! `ullage._core`: what Python sees of the core. Each class here is the base of the one that users get, whose colder
 //! half is in `python/ullage`.
 
+mod arenas;
 mod doors;
 mod error;
 mod ffi;
@@ -72,6 +73,7 @@ mod _core {
         crate::doors::hang_slots::<LRUCache>(py)?;
         crate::history::hang_slots(py)?;
         crate::doors::hang_slots::<TransferMap>(py)?;
+        crate::reclaim::set_up();
         crate::sweep::set_up(module)
     }
 }
