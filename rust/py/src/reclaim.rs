@@ -41,7 +41,7 @@ const DEPTH: usize = 4;
 /// Items that are looked at to guess how much hangs on a container.
 const LOOKS: usize = 4;
 /// Items of a list after which its storage shrinks.
-const STEP: usize = 8 << 10;
+const STEP: usize = 4 << 10;
 /// A structure that held more than this takes a while to unmap.
 const MANY: usize = 10_000;
 

@@ -47,23 +47,21 @@ impl TransferMap {
     /// sweeper reports the rest.
     #[inline]
     fn tick(&self) -> Result<Tick> {
-        if !self.hooks.has_exit() {
-            return self.hooks.now();
-        }
-        if !self.hooks.is_swept() {
-            return self.report_all();
-        }
         let now = self.hooks.now()?;
-        self.report(now, 1, Effort::Little);
+        if self.hooks.has_exit() {
+            match self.hooks.is_swept() {
+                true => self.report_some(now),
+                false => self.report_all(now),
+            }
+        }
         Ok(now)
     }
 
-    /// The time; all that has expired by then is reported first.
-    #[cold]
-    fn report_all(&self) -> Result<Tick> {
+    /// As [`tick`](Self::tick), and nothing is left to the sweeper.
+    fn tick_all(&self) -> Result<Tick> {
         let now = self.hooks.now()?;
         if self.hooks.has_exit() {
-            self.report(now, usize::MAX, Effort::Whole);
+            self.report_all(now);
         }
         Ok(now)
     }
@@ -77,22 +75,37 @@ impl TransferMap {
         }
     }
 
-    /// Gives the callback what expired, in so many batches at most, unlocked, and takes back what it wants kept.
+    /// Gives the callback a little of what expired.
     #[cold]
-    fn report(&self, now: Tick, batches: usize, effort: Effort) {
+    fn report_some(&self, now: Tick) {
+        let Some(_delivery) = self.hooks.deliver() else { return };
+        let batch = self.hand_over(now, sweep::ROUND, Effort::Little);
+        if !batch.is_empty() {
+            let back = self.report(batch);
+            self.put_back(back);
+        }
+    }
+
+    /// Gives the callback all that expired, in batches.
+    #[cold]
+    fn report_all(&self, now: Tick) {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
-        let mut batch = self.hand_over(now, BATCH, effort);
+        let mut batch = self.hand_over(now, BATCH, Effort::Whole);
         // Counted only where there is something, and once: what is kept in a full map waits again at once.
-        let counts = batches > 1 && !batch.is_empty();
-        let mut left = if counts { self.shared.lock().waiting(now) } else { 0 };
+        let mut left = if batch.is_empty() { 0 } else { self.shared.lock().waiting(now) };
         while !batch.is_empty() {
             let next = left.min(BATCH);
             left -= next;
-            attached(|py| self.report_batch(py, batch, &mut back));
-            batch = self.hand_over(now, next, effort);
+            back.extend(self.report(batch));
+            batch = self.hand_over(now, next, Effort::Whole);
         }
         // Only now, or it would be handed over again at once.
+        self.put_back(back);
+    }
+
+    /// Has what the callback could not keep handed over again.
+    fn put_back(&self, back: Vec<(Object, Object)>) {
         for (key, handle) in back {
             let refused = self.shared.lock().put_back(key, handle);
             if let Err((key, handle)) = refused {
@@ -123,31 +136,35 @@ impl TransferMap {
         reclaim::abandon(&self.hooks.account, everything.len(), everything);
     }
 
-    fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>, back: &mut Vec<(Object, Object)>) {
-        let Some(callback) = self.hooks.on_exit() else { return };
-        let mut batch: Vec<_> = batch.into_iter().map(Some).collect();
-        tell::call(py, &self.hooks, &callback, |callback| {
-            let pairs = batch.iter().flatten().map(|(key, handle)| (key.bind(py), handle.bind(py)));
-            let kept = callback.call1((PyList::new(py, pairs)?,))?;
-            if !kept.is_none() {
-                if !kept.hasattr("keys")? {
-                    let kind = kept.get_type().name()?;
-                    let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
-                    return Err(pyo3::exceptions::PyTypeError::new_err(text));
-                }
-                for entry in &mut batch {
-                    // What cannot be kept must not take what comes after it along.
-                    if let Err(error) = self.keep_if_asked(&kept, entry) {
-                        self.hooks.errors.fetch_add(1, Relaxed);
-                        PyErr::from(error).write_unraisable(py, Some(callback));
-                        back.extend(entry.take());
+    /// Gives the callback a batch, unlocked. What it wants kept and cannot be kept in its place comes back.
+    fn report(&self, batch: Vec<(Object, Object)>) -> Vec<(Object, Object)> {
+        let Some(callback) = self.hooks.on_exit() else { return Vec::new() };
+        let (mut batch, mut back): (Vec<_>, _) = (batch.into_iter().map(Some).collect(), Vec::new());
+        attached(|py| {
+            tell::call(py, &self.hooks, &callback, |callback| {
+                let pairs = batch.iter().flatten().map(|(key, handle)| (key.bind(py), handle.bind(py)));
+                let kept = callback.call1((PyList::new(py, pairs)?,))?;
+                if !kept.is_none() {
+                    if !kept.hasattr("keys")? {
+                        let kind = kept.get_type().name()?;
+                        let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
+                        return Err(pyo3::exceptions::PyTypeError::new_err(text));
+                    }
+                    for entry in &mut batch {
+                        // What cannot be kept must not take what comes after it along.
+                        if let Err(error) = self.keep_if_asked(&kept, entry) {
+                            self.hooks.errors.fetch_add(1, Relaxed);
+                            PyErr::from(error).write_unraisable(py, Some(callback));
+                            back.extend(entry.take());
+                        }
                     }
                 }
-            }
-            Ok(())
+                Ok(())
+            });
+            batch.into_iter().flatten().for_each(|(key, handle)| self.retire(key, handle));
+            reclaim::pace();
         });
-        batch.into_iter().flatten().for_each(|(key, handle)| self.retire(key, handle));
-        reclaim::pace();
+        back
     }
 
     /// Keeps an entry if the callback's answer names it. One that cannot be put in its place, or whose lifetime cannot
@@ -402,7 +419,7 @@ impl TransferMap {
 
     /// Reports what has expired to `on_expire`, if there is one. Returns how many entries wait for `pop_expired`.
     fn expire(&self) -> Result<usize> {
-        let now = self.report_all()?;
+        let now = self.tick_all()?;
         let map = self.shared.lock();
         map.open()?;
         Ok(map.waiting(now))
@@ -474,7 +491,7 @@ impl TransferMap {
             map.set_maxsize(bound, now, &mut leaving);
         }
         self.release(leaving);
-        self.report_all()?;
+        self.tick_all()?;
         Ok(())
     }
 
@@ -568,7 +585,7 @@ impl Swept for TransferMap {
     }
 
     fn deliver(&self) -> Tick {
-        drop(self.report_all());
+        drop(self.tick_all());
         self.shared.lock().rearm()
     }
 
