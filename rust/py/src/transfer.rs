@@ -414,6 +414,9 @@ impl TransferMap {
                 popped.append((key.into_bound(py), handle.into_bound(py)))?;
             }
         }
+        if self.hooks.is_swept() && self.shared.lock().is_husk() {
+            self.hooks.watched.ring(Some(now));
+        }
         Ok(popped)
     }
 
@@ -570,23 +573,31 @@ impl Swept for TransferMap {
             return Some(Tick::NEVER);
         }
         let mut leaving = Leaving::new();
-        let (due, over) = {
+        let (due, over, storage) = {
             let mut map = self.shared.lock();
             map.sweep(now, sweep::ROUND, &mut leaving);
-            (map.rearm(), map.soonest() > now)
+            (map.rearm(), map.soonest() > now, map.shed())
         };
         if !leaving.is_empty() {
             let len = leaving.len();
             let entries = leaving.into_iter().map(|(key, handle, _)| (key, handle));
             reclaim::retire_unseen(&self.hooks.account, len, Box::new(entries));
         }
+        drop(storage);
         // A callback is called when all has been moved out.
         (!over || !self.hooks.has_exit()).then_some(due)
     }
 
     fn deliver(&self) -> Tick {
         drop(self.tick_all());
-        self.shared.lock().rearm()
+        let (due, storage) = {
+            let mut map = self.shared.lock();
+            (map.rearm(), map.shed())
+        };
+        if let Some(storage) = storage {
+            sweep::discard(Box::new(storage));
+        }
+        due
     }
 
     fn disarm(&self) {
