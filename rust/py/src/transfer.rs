@@ -26,6 +26,8 @@ use ullage_core::{Expiring, Tick};
 
 /// Entries handed over in one piece.
 const BATCH: usize = 256;
+/// Entries that a call reports, where the sweeper reports the rest.
+const A_FEW: usize = 8;
 
 /// What `ullage.TransferMap` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
@@ -79,7 +81,7 @@ impl TransferMap {
     #[cold]
     fn report_some(&self, now: Tick) {
         let Some(_delivery) = self.hooks.deliver() else { return };
-        let batch = self.hand_over(now, sweep::ROUND, Effort::Little);
+        let batch = self.hand_over(now, A_FEW, Effort::Little);
         if !batch.is_empty() {
             let back = self.report(batch);
             self.put_back(back);
@@ -712,7 +714,7 @@ impl Mapping for TransferMap {
             let mut map = self.shared.lock();
             map.open()?;
             // What is due is moved first, within a budget, so that it need not be counted each time.
-            map.sweep(now, BATCH, &mut leaving);
+            map.sweep(now, sweep::ROUND, &mut leaving);
             map.len(now)
         };
         self.release(leaving);
