@@ -26,6 +26,9 @@ use ullage_core::{Expiring, Tick};
 
 /// Entries handed over in one piece.
 const BATCH: usize = 256;
+/// Nanoseconds after which the sweeper comes again for what it could not report, since somebody else was at it, or what
+/// the callback wants kept and there is no room for.
+const AGAIN: u64 = 100_000_000;
 
 /// What `ullage.TransferMap` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
@@ -73,9 +76,11 @@ impl TransferMap {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
         let mut batch = self.hand_over(now, BATCH, effort);
-        // Counted only where there is something, and once: what is kept in a full map waits again at once.
-        let counts = batches > 1 && !batch.is_empty();
-        let mut left = if counts { self.shared.lock().waiting(now) } else { 0 };
+        if batch.is_empty() {
+            return;
+        }
+        // Counted once: what is kept in a full map waits again at once.
+        let mut left = if batches > 1 { self.shared.lock().waiting(now) } else { 0 };
         while !batch.is_empty() {
             let next = left.min(BATCH);
             left -= next;
@@ -88,6 +93,9 @@ impl TransferMap {
             if let Err((key, handle)) = refused {
                 self.retire(key, handle);
             }
+        }
+        if batches == 1 {
+            self.ring_for_waiting(now);
         }
         reclaim::pace();
     }
@@ -115,6 +123,18 @@ impl TransferMap {
         if let Some(at) = alarm {
             self.hooks.watched.wake_by(at);
         }
+    }
+
+    /// Has the sweeper report what waits: no other call may come.
+    #[inline]
+    fn ring_for_waiting(&self, now: Tick) {
+        if self.hooks.has_exit() && self.is_waiting() {
+            self.hooks.watched.wake_by(now);
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.shared.lock().waiting(Tick(0)) > 0
     }
 
     fn abandon(&self, everything: Everything<Object, Object>) {
@@ -203,6 +223,7 @@ impl TransferMap {
         self.release(leaving);
         let (begun, alarm) = begun?;
         self.ring(alarm);
+        self.ring_for_waiting(now);
         Ok(begun)
     }
 
@@ -389,6 +410,7 @@ impl TransferMap {
         self.release(leaving);
         let alarm = self.shared.lock().alarm();
         self.ring(alarm);
+        self.ring_for_waiting(now);
         Ok(found?.map_or(default, |handle| handle.into_bound(py)).unbind())
     }
 
@@ -579,10 +601,14 @@ impl Swept for TransferMap {
     }
 
     fn deliver(&self) -> Tick {
+        let mut again = Tick::NEVER;
         if let Ok(now) = self.hooks.now() {
             self.report(now, usize::MAX, Effort::Whole);
+            if self.is_waiting() {
+                again = now.after(Some(AGAIN));
+            }
         }
-        self.shared.lock().rearm()
+        self.shared.lock().rearm().min(again)
     }
 
     fn disarm(&self) {
