@@ -84,6 +84,19 @@ def test_items_of_a_ring_leave_in_time_without_a_call() -> None:
     assert len(ring) == 0 and ring.dropped == 1000
 
 
+@pytest.mark.parametrize("way", ["appendleft", "insert", "slice"])
+def test_whatever_way_an_item_comes_into_a_ring_it_leaves_in_time(way: str) -> None:
+    fallen: list[Any] = []
+    ring: HistoryRing[int] = HistoryRing(10, ttl=0.05, on_drop=fallen.extend)
+    if way == "appendleft":
+        ring.appendleft(1)
+    elif way == "insert":
+        ring.insert(0, 1)
+    else:
+        ring[0:0] = [1]
+    wait_until(lambda: fallen == [1])
+
+
 def test_transfers_that_nobody_asks_for_wait_in_a_bounded_number() -> None:
     transfers: TransferMap[int, Node] = TransferMap(0.05, maxsize=10)
     refs = watched(lambda i, node: (transfers.begin(i, node), time.sleep(0.006)), 60)
