@@ -471,6 +471,31 @@ def test_a_fork_from_a_hook_that_the_sweeper_calls() -> None:
     )
 
 
+@needs_fork
+def test_exit_waits_for_a_hook_that_was_running_at_a_fork() -> None:
+    done = run(
+        """
+        import os, threading, time, ullage
+        begun = threading.Event()
+        def hook(*entry):
+            begun.set()
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                time.sleep(0.001)
+            print("done")
+        cache = ullage.LRUCache(None, ttl=0.01, on_evict=hook)
+        cache[1] = 1
+        begun.wait()
+        child = os.fork()
+        if child == 0:
+            cache[2] = 2
+        else:
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert done.stdout == "done\n"
+
+
 def test_exit_while_the_sweeper_is_at_work() -> None:
     for delay in (0, 0.001, 0.005, 0.02, 0.05):
         done = run(

@@ -114,8 +114,10 @@ impl Watched {
         let at: &dyn Swept = slf.get();
         let container = Mutex::new(Some(Container { at: NonNull::from(at), weak }));
         let post = Arc::new(Post { container, alarm: Alarm::new(), calls: AtomicBool::new(false) });
-        sweeper().watch(&post);
-        drop(self.0.set(post));
+        // Making the weak reference may have collected garbage, and so have come here before.
+        if self.0.set(post.clone()).is_ok() {
+            sweeper().watch(&post);
+        }
         Ok(())
     }
 
@@ -137,6 +139,8 @@ impl Watched {
 
 static SWEEPER: AtomicPtr<Sweeper<Post>> = AtomicPtr::new(std::ptr::null_mut());
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+/// Threads that were in a hook at a fork. They end when that does, which the end of the interpreter waits for.
+static LEFT: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 /// Whether there is a thread, or there never will be one.
 static STARTED: AtomicBool = AtomicBool::new(false);
 static ENABLED: AtomicBool = AtomicBool::new(false);
@@ -238,6 +242,10 @@ pub(crate) fn _before_fork() {
     let thread = THREAD.lock().take();
     if ends {
         drop(thread.map(JoinHandle::join));
+    } else {
+        let mut left = LEFT.lock();
+        left.retain(|thread| !thread.is_finished());
+        left.extend(thread);
     }
 }
 
@@ -254,6 +262,7 @@ pub(crate) fn _after_fork_in_parent() {
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
     start_again();
+    std::mem::forget(std::mem::take(&mut *LEFT.lock()));
     for post in sweeper().watched() {
         post.alarm.answer(|| Tick::NEVER);
         if let Some(container) = &*post.container.lock() {
@@ -274,9 +283,9 @@ fn start_again() {
 pub(crate) fn _end(py: Python<'_>) {
     ENABLED.store(false, Relaxed);
     sweeper().stop();
-    // The thread may be waiting to attach.
-    let thread = THREAD.lock().take();
-    py.detach(|| drop(thread.map(JoinHandle::join)));
+    // A thread may be waiting to attach.
+    let threads = THREAD.lock().take().into_iter().chain(std::mem::take(&mut *LEFT.lock()));
+    py.detach(|| threads.for_each(|thread| drop(thread.join())));
     reclaim::end();
 }
 
