@@ -283,6 +283,17 @@ def test_an_object_that_comes_back_to_life_is_left_alone() -> None:
     assert len(saved) == 100 and len(set(map(id, saved))) == 100
 
 
+def test_a_set_that_a_weak_reference_finds_is_whole() -> None:
+    items = {(i, "item") for i in range(500)}
+    found = weakref.ref(items)
+    cache: LRUCache[int, Any] = LRUCache(1, {0: items})
+    del items
+    for i in range(1, 4):
+        cache[i] = None
+    back = found()
+    assert back is None or (len(back) == 500 and gc.is_tracked(back))
+
+
 def test_an_exception_on_its_way_meets_no_finalizer() -> None:
     seen = []
 

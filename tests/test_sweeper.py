@@ -84,6 +84,19 @@ def test_items_of_a_ring_leave_in_time_without_a_call() -> None:
     assert len(ring) == 0 and ring.dropped == 1000
 
 
+@pytest.mark.parametrize("way", ["appendleft", "insert", "slice"])
+def test_whatever_way_an_item_comes_into_a_ring_it_leaves_in_time(way: str) -> None:
+    fallen: list[Any] = []
+    ring: HistoryRing[int] = HistoryRing(10, ttl=0.05, on_drop=fallen.extend)
+    if way == "appendleft":
+        ring.appendleft(1)
+    elif way == "insert":
+        ring.insert(0, 1)
+    else:
+        ring[0:0] = [1]
+    wait_until(lambda: fallen == [1])
+
+
 def test_transfers_that_nobody_asks_for_wait_in_a_bounded_number() -> None:
     transfers: TransferMap[int, Node] = TransferMap(0.05, maxsize=10)
     refs = watched(lambda i, node: (transfers.begin(i, node), time.sleep(0.006)), 60)
@@ -119,6 +132,64 @@ def test_a_call_reports_a_few_and_the_sweeper_the_rest() -> None:
         sys.setswitchinterval(interval)
     wait_until(lambda: len(reported) == 5000)
     assert len(set(reported)) == 5000 and transfers.stats().expired == 5000
+
+
+def test_what_the_sweeper_finds_while_a_call_reports_is_reported_without_another_call() -> None:
+    reported: list[Any] = []
+    came = threading.Event()
+
+    def on_expire(batch: list[Any]) -> None:
+        reported.extend(batch)
+        came.wait(20)
+
+    transfers: TransferMap[int, int] = TransferMap(0.05, on_expire=on_expire)
+    # The sweeper looks at it after it has looked at the other.
+    cache: LRUCache[int, int] = LRUCache(None, ttl=0.06, on_evict=lambda *entry: came.set())
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        transfers.update((i, i) for i in range(1000))
+        cache[0] = 0
+        end = time.monotonic() + 0.1
+        while time.monotonic() < end:
+            pass
+        assert reported == [] and len(transfers) == 0 and 0 < len(reported) < 1000
+    finally:
+        sys.setswitchinterval(interval)
+    assert came.is_set()
+    wait_until(lambda: len(reported) == 1000)
+
+
+def test_what_makes_room_is_reported_without_another_call() -> None:
+    reported: list[Any] = []
+    transfers: TransferMap[int, int] = TransferMap(60, maxsize=1, on_full="evict", on_expire=reported.extend)
+    transfers.begin(1, 1)
+    transfers[2] = 2
+    wait_until(lambda: reported == [(1, 1)])
+    transfers.setdefault(3, 3)
+    wait_until(lambda: reported == [(1, 1), (2, 2)])
+
+
+def test_what_a_smaller_bound_lets_expire_is_reported_without_another_call() -> None:
+    reported: list[Any] = []
+    transfers: TransferMap[int, int] = TransferMap(60, on_full="evict", on_expire=reported.extend)
+    transfers.update((i, i) for i in range(1000))
+    transfers.maxsize = 1
+    wait_until(lambda: len(reported) == 999)
+
+
+def test_what_on_expire_keeps_in_a_full_map_is_reported_again() -> None:
+    calls: list[Any] = []
+
+    def on_expire(batch: list[Any]) -> dict[str, float] | None:
+        calls.append(batch)
+        if len(calls) == 1:
+            transfers.begin("b", 2, ttl=60)
+        return {"a": 0.05} if len(calls) < 3 else None
+
+    transfers: TransferMap[str, int] = TransferMap(0.05, maxsize=1, on_expire=on_expire)
+    transfers.begin("a", 1)
+    wait_until(lambda: calls == [[("a", 1)]] * 3)
 
 
 def test_what_on_expire_keeps_is_reported_again() -> None:
@@ -409,6 +480,31 @@ def test_a_fork_from_a_hook_that_the_sweeper_calls() -> None:
             time.sleep(0.005)
         """
     )
+
+
+@needs_fork
+def test_exit_waits_for_a_hook_that_was_running_at_a_fork() -> None:
+    done = run(
+        """
+        import os, threading, time, ullage
+        begun = threading.Event()
+        def hook(*entry):
+            begun.set()
+            end = time.monotonic() + 0.3
+            while time.monotonic() < end:
+                time.sleep(0.001)
+            print("done")
+        cache = ullage.LRUCache(None, ttl=0.01, on_evict=hook)
+        cache[1] = 1
+        begun.wait()
+        child = os.fork()
+        if child == 0:
+            cache[2] = 2
+        else:
+            assert os.waitpid(child, 0)[1] == 0
+        """
+    )
+    assert done.stdout == "done\n"
 
 
 def test_exit_while_the_sweeper_is_at_work() -> None:

@@ -44,6 +44,6 @@ pub use removed::{Cause, Removed};
 pub use ring::Ring;
 pub use shared::Shared;
 pub use stats::Stats;
-pub use sweeper::{Sweep, Sweeper};
+pub use sweeper::{Alarm, Sweep, Sweeper};
 pub use table::Cleared;
 pub use time::Tick;

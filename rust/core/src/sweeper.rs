@@ -3,8 +3,9 @@
 //! It sleeps until the next deadline of anything it watches: an idle process has no wake-ups. It holds weak references
 //! only. The thread itself belongs to the binding, which starts it, and stops it before a fork and before the end.
 
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{AtomicU64, Condvar, Mutex, MutexGuard};
 use crate::time::Tick;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::Duration;
 
@@ -15,6 +16,35 @@ pub trait Sweep: Send + Sync {
 
     /// Moves out what is due by now, a bounded number of entries, without foreign code.
     fn sweep(&self, now: Tick);
+}
+
+/// When something wants to be looked at: told by those who use it, and by whoever looks.
+#[derive(Debug)]
+pub struct Alarm(AtomicU64);
+
+impl Alarm {
+    /// Never.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Alarm(AtomicU64::new(Tick::NEVER.0))
+    }
+
+    /// When to look.
+    pub fn at(&self) -> Tick {
+        Tick(self.0.load(Relaxed))
+    }
+
+    /// Asks for a look at this time, or before.
+    pub fn set_by(&self, at: Tick) {
+        self.0.fetch_min(at.0, Relaxed);
+    }
+
+    /// Looks; `look` says when to look again. What others ask for after `look` has unlocked what it looks at counts too:
+    /// the alarm is off before, not after.
+    pub fn answer(&self, look: impl FnOnce() -> Tick) {
+        self.0.store(Tick::NEVER.0, Relaxed);
+        self.set_by(look());
+    }
 }
 
 /// The rendezvous of the thread that sweeps with all others.

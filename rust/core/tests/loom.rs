@@ -3,11 +3,11 @@
 //! `RUSTFLAGS="--cfg loom" cargo test -p ullage-core --test loom --release`
 #![cfg(loom)]
 
-use loom::sync::atomic::{AtomicBool, AtomicU64, Ordering::*};
+use loom::sync::atomic::{AtomicBool, Ordering::*};
 use loom::thread;
 use parking_lot::lock_api::{GuardSend, RawMutex};
 use std::sync::Arc;
-use ullage_core::{Equality, Lru, New, Probe, Refused, Removed, Shared, Sweep, Sweeper, Tick, Verdict};
+use ullage_core::{Alarm, Equality, Lru, New, Probe, Refused, Removed, Shared, Sweep, Sweeper, Tick, Verdict};
 
 /// A lock that loom sees through. (Its atomics are no constants, so it is made on first use.)
 struct Lock(std::sync::OnceLock<AtomicBool>);
@@ -75,23 +75,24 @@ type Cache = Shared<Lru<u32, Value>, Lock>;
 struct Post {
     cache: std::sync::Mutex<Option<Arc<Cache>>>,
     pile: Arc<loom::sync::Mutex<Vec<Value>>>,
-    due: AtomicU64,
+    alarm: Alarm,
 }
 
 impl Sweep for Post {
     fn due(&self) -> Tick {
-        Tick(self.due.load(Acquire))
+        self.alarm.at()
     }
 
     fn sweep(&self, now: Tick) {
         let cache = self.cache.lock().unwrap().clone();
         let mut removed = Removed::new();
-        let due = cache.map_or(Tick::NEVER, |cache| {
-            let mut lru = cache.lock();
-            lru.expire(now, 1, &mut removed);
-            lru.rearm()
+        self.alarm.answer(|| {
+            cache.map_or(Tick::NEVER, |cache| {
+                let mut lru = cache.lock();
+                lru.expire(now, 1, &mut removed);
+                lru.rearm()
+            })
         });
-        self.due.store(due.0, Release);
         self.pile.lock().unwrap().extend(removed.into_iter().map(|(_, value, _)| value));
     }
 }
@@ -126,11 +127,8 @@ struct Scene {
 
 fn scene() -> Scene {
     let (sweeper, cache) = (Arc::new(Sweeper::new()), cache());
-    let post = Arc::new(Post {
-        cache: std::sync::Mutex::new(Some(cache.clone())),
-        pile: Arc::default(),
-        due: AtomicU64::new(u64::MAX),
-    });
+    let post =
+        Arc::new(Post { cache: std::sync::Mutex::new(Some(cache.clone())), pile: Arc::default(), alarm: Alarm::new() });
     sweeper.watch(&post);
     Scene { sweeper, cache, post, dropped: Arc::default() }
 }
@@ -156,7 +154,7 @@ fn what_expires_is_moved_once_and_dropped_by_a_caller() {
         // Two entries that are due by `NOW`, one while the thread may be at the other.
         for key in 0..2 {
             if let Some(at) = put(&cache, key, Value(dropped.clone()), Tick(1)) {
-                post.due.fetch_min(at.0, AcqRel);
+                post.alarm.set_by(at);
                 sweeper.wake_by(at);
             }
         }
@@ -179,7 +177,7 @@ fn no_deadline_is_missed() {
         let caller = {
             let (sweeper, post) = (sweeper.clone(), post.clone());
             thread::spawn(move || {
-                post.due.fetch_min(at.0, AcqRel);
+                post.alarm.set_by(at);
                 sweeper.wake_by(at);
             })
         };
@@ -194,11 +192,32 @@ fn no_deadline_is_missed() {
 }
 
 #[test]
+fn a_deadline_that_is_told_during_a_sweep_counts() {
+    loom::model(|| {
+        let Scene { sweeper, cache, post, dropped } = scene();
+        post.alarm.set_by(put(&cache, 1, Value(dropped.clone()), Tick(1)).expect("the first deadline is news"));
+        let thread = {
+            let sweeper = sweeper.clone();
+            thread::spawn(move || sweeper.sweep(|| NOW))
+        };
+        // News only if the sweeper has seen the cache empty.
+        if let Some(at) = put(&cache, 2, Value(dropped.clone()), NOW) {
+            post.alarm.set_by(at);
+        }
+        thread.join().unwrap();
+        assert!(post.due() <= Tick(110));
+        drop(std::mem::take(&mut *post.pile.lock().unwrap()));
+        let cleared = cache.lock().clear();
+        cleared.for_each(drop);
+    });
+}
+
+#[test]
 fn a_container_may_end_in_the_middle_of_a_sweep() {
     loom::model(|| {
         let Scene { sweeper, cache, post, dropped } = scene();
         let at = put(&cache, 1, Value(dropped.clone()), Tick(1)).expect("the first deadline is news");
-        post.due.fetch_min(at.0, AcqRel);
+        post.alarm.set_by(at);
         let thread = {
             let sweeper = sweeper.clone();
             thread::spawn(move || sweeper.sweep(|| NOW))

@@ -265,6 +265,7 @@ impl HistoryRing {
         let position = if index < 0 { (index + len).max(0) } else { index.min(len) };
         let inserted = ring.insert(position as usize, item, weight, now);
         drop(ring);
+        self.ring();
         settle(inserted)
     }
 
@@ -310,6 +311,7 @@ impl HistoryRing {
             ring.splice(start.min(stop)..stop, weighed, now, &mut fallen)
         };
         self.release(fallen);
+        self.ring();
         match spliced {
             Ok(old) => self.abandon(old),
             Err((new, refused)) => {

@@ -495,13 +495,19 @@ fn size(object: &Object) -> Option<usize> {
             ffi::PyDict_Size(raw)
         } else if is_exactly(object, addr_of_mut!(ffi::PyTuple_Type)) {
             ffi::PyTuple_GET_SIZE(raw)
-        } else if is_exactly(object, addr_of_mut!(ffi::PySet_Type)) {
+        } else if is_exactly(object, addr_of_mut!(ffi::PySet_Type)) && has_no_weak_reference(raw) {
             ffi::PySet_Size(raw)
         } else {
             return None;
         }
     };
     Some(size as usize)
+}
+
+/// Whether nobody can come to hold a set again by a weak reference, which none of the other containers can have.
+unsafe fn has_no_weak_reference(set: *mut PyObject) -> bool {
+    // SAFETY: the caller passes an exact set.
+    unsafe { (*set.cast::<ffi::PySetObject>()).weakreflist.is_null() }
 }
 
 /// About how many references hang on an object, as a look at a few of its items tells.

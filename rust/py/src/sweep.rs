@@ -13,10 +13,10 @@ use pyo3::prelude::*;
 use pyo3::types::{PyWeakref, PyWeakrefMethods, PyWeakrefReference};
 use pyo3::PyClass;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use ullage_core::{Sweep, Sweeper, Tick};
+use ullage_core::{Alarm, Sweep, Sweeper, Tick};
 
 /// Entries moved out under one lock.
 pub(crate) const ROUND: usize = 32;
@@ -48,7 +48,7 @@ pub(crate) trait Swept: Sync {
 /// Where a container and the sweeper meet. It outlives the container, emptied.
 pub(crate) struct Post {
     container: Mutex<Option<Container>>,
-    due: AtomicU64,
+    alarm: Alarm,
     /// Whether an attached thread is wanted.
     calls: AtomicBool,
 }
@@ -64,12 +64,12 @@ unsafe impl Send for Container {}
 
 impl Sweep for Post {
     fn due(&self) -> Tick {
-        Tick(self.due.load(Relaxed))
+        self.alarm.at()
     }
 
     fn sweep(&self, now: Tick) {
         let container = self.container.lock();
-        let due = match &*container {
+        self.alarm.answer(|| match &*container {
             None => Tick::NEVER,
             // Memory wins over latency: more is moved out when some of it has been freed.
             Some(_) if reclaim::is_full() => now.after(Some(PATIENCE)),
@@ -78,16 +78,11 @@ impl Sweep for Post {
                 self.calls.store(true, Relaxed);
                 Tick::NEVER
             }),
-        };
-        self.set_due(due);
+        });
     }
 }
 
 impl Post {
-    fn set_due(&self, due: Tick) {
-        self.due.store(due.0, Relaxed);
-    }
-
     /// Calls the hook of a container that still lives. Attached.
     fn deliver(&self, py: Python<'_>) {
         self.calls.store(false, Relaxed);
@@ -99,7 +94,7 @@ impl Post {
         let weak = weak.into_bound(py);
         let Some(_alive) = weak.cast::<PyWeakref>().ok().and_then(|weak| weak.upgrade()) else { return };
         // SAFETY: as said.
-        self.set_due(unsafe { at.as_ref() }.deliver());
+        self.alarm.answer(|| unsafe { at.as_ref() }.deliver());
     }
 }
 
@@ -119,9 +114,11 @@ impl Watched {
         let weak = Object::new(PyWeakrefReference::new(slf.as_any())?.as_any());
         let at: &dyn Swept = slf.get();
         let container = Mutex::new(Some(Container { at: NonNull::from(at), weak }));
-        let post = Arc::new(Post { container, due: AtomicU64::new(u64::MAX), calls: AtomicBool::new(false) });
-        sweeper().watch(&post);
-        drop(self.0.set(post));
+        let post = Arc::new(Post { container, alarm: Alarm::new(), calls: AtomicBool::new(false) });
+        // Making the weak reference may have collected garbage, and so have come here before.
+        if self.0.set(post.clone()).is_ok() {
+            sweeper().watch(&post);
+        }
         Ok(())
     }
 
@@ -136,7 +133,7 @@ impl Watched {
     #[cold]
     fn wake_by(&self, at: Tick) {
         if let Some(post) = self.0.get() {
-            post.due.fetch_min(at.0, Relaxed);
+            post.alarm.set_by(at);
             wake_by(at);
         }
     }
@@ -150,6 +147,8 @@ impl Watched {
 
 static SWEEPER: AtomicPtr<Sweeper<Post>> = AtomicPtr::new(std::ptr::null_mut());
 static THREAD: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
+/// Threads that were in a hook at a fork. They end when that does, which the end of the interpreter waits for.
+static LEFT: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 /// Whether there is a thread, or there never will be one.
 static STARTED: AtomicBool = AtomicBool::new(false);
 static ENABLED: AtomicBool = AtomicBool::new(false);
@@ -271,6 +270,10 @@ pub(crate) fn _before_fork() {
     let thread = THREAD.lock().take();
     if ends {
         drop(thread.map(JoinHandle::join));
+    } else {
+        let mut left = LEFT.lock();
+        left.retain(|thread| !thread.is_finished());
+        left.extend(thread);
     }
 }
 
@@ -287,8 +290,9 @@ pub(crate) fn _after_fork_in_parent() {
 #[pyfunction]
 pub(crate) fn _after_fork_in_child() {
     start_again();
+    std::mem::forget(std::mem::take(&mut *LEFT.lock()));
     for post in sweeper().watched() {
-        post.set_due(Tick::NEVER);
+        post.alarm.answer(|| Tick::NEVER);
         if let Some(container) = &*post.container.lock() {
             // SAFETY: as in `Post::sweep`.
             unsafe { container.at.as_ref() }.disarm();
@@ -307,9 +311,9 @@ fn start_again() {
 pub(crate) fn _end(py: Python<'_>) {
     ENABLED.store(false, Relaxed);
     sweeper().stop();
-    // The thread may be waiting to attach.
-    let thread = THREAD.lock().take();
-    py.detach(|| drop(thread.map(JoinHandle::join)));
+    // A thread may be waiting to attach.
+    let threads = THREAD.lock().take().into_iter().chain(std::mem::take(&mut *LEFT.lock()));
+    py.detach(|| threads.for_each(|thread| drop(thread.join())));
     reclaim::end();
     arenas::give_all_back();
 }

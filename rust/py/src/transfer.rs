@@ -28,6 +28,9 @@ use ullage_core::{Expiring, Tick};
 const BATCH: usize = 256;
 /// Entries that a call reports, where the sweeper reports the rest.
 const A_FEW: usize = 8;
+/// Nanoseconds after which the sweeper comes again for what it could not report, since somebody else was at it, or what
+/// the callback wants kept and there is no room for.
+const AGAIN: u64 = 100_000_000;
 
 /// What `ullage.TransferMap` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
@@ -80,11 +83,13 @@ impl TransferMap {
     /// Gives the callback a little of what expired.
     #[cold]
     fn report_some(&self, now: Tick) {
-        let Some(_delivery) = self.hooks.deliver() else { return };
+        let Some(delivery) = self.hooks.deliver() else { return };
         let batch = self.hand_over(now, A_FEW, Effort::Little);
         if !batch.is_empty() {
             let back = self.report(batch);
             self.put_back(back);
+            drop(delivery);
+            self.ring_for_waiting(now);
         }
     }
 
@@ -94,8 +99,11 @@ impl TransferMap {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
         let mut batch = self.hand_over(now, BATCH, Effort::Whole);
-        // Counted only where there is something, and once: what is kept in a full map waits again at once.
-        let mut left = if batch.is_empty() { 0 } else { self.shared.lock().waiting(now) };
+        if batch.is_empty() {
+            return;
+        }
+        // Counted once: what is kept in a full map waits again at once.
+        let mut left = self.shared.lock().waiting(now);
         while !batch.is_empty() {
             let next = left.min(BATCH);
             left -= next;
@@ -132,6 +140,18 @@ impl TransferMap {
             }
         });
         reclaim::pace();
+    }
+
+    /// Has the sweeper report what waits: no other call may come.
+    #[inline]
+    fn ring_for_waiting(&self, now: Tick) {
+        if self.hooks.has_exit() && self.is_waiting() {
+            self.hooks.watched.ring(Some(now));
+        }
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.shared.lock().waiting(Tick(0)) > 0
     }
 
     fn abandon(&self, everything: Everything<Object, Object>) {
@@ -218,6 +238,7 @@ impl TransferMap {
         self.release(leaving);
         let (begun, alarm) = begun?;
         self.hooks.watched.ring(alarm);
+        self.ring_for_waiting(now);
         Ok(begun)
     }
 
@@ -397,6 +418,7 @@ impl TransferMap {
         self.release(leaving);
         let alarm = self.shared.lock().alarm();
         self.hooks.watched.ring(alarm);
+        self.ring_for_waiting(now);
         Ok(found?.map_or(default, |handle| handle.into_bound(py)).unbind())
     }
 
@@ -591,7 +613,12 @@ impl Swept for TransferMap {
     }
 
     fn deliver(&self) -> Tick {
-        drop(self.tick_all());
+        let mut again = Tick::NEVER;
+        if let Ok(now) = self.tick_all() {
+            if self.is_waiting() {
+                again = now.after(Some(AGAIN));
+            }
+        }
         let (due, storage) = {
             let mut map = self.shared.lock();
             (map.rearm(), map.shed())
@@ -599,7 +626,7 @@ impl Swept for TransferMap {
         if let Some(storage) = storage {
             sweep::discard(Box::new(storage));
         }
-        due
+        due.min(again)
     }
 
     fn disarm(&self) {
