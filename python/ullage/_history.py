@@ -112,7 +112,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     @property
     def maxlen(self) -> int | None:
         """The most items, or None. Shrinking drops the oldest at once."""
-        return self._maxlen
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings["maxlen"]) if self._maxlen is None else self._maxlen
 
     @maxlen.setter
     def maxlen(self, maxlen: int | None) -> None:
