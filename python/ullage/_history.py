@@ -45,7 +45,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     - Iteration goes over what was there when it began, less what has fallen off since; others may append meanwhile.
     - `isinstance(ring, list)` is False, on purpose: code in C would write to a list past its bound. A function that
       insists on a list wants `list(ring)` or `ring[:]`.
-    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring.
+    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring. `plain += ring` makes a new list of a plain one, as
+      `plain + ring` does; `plain.extend(ring)` changes it.
     - `sort` raises ValueError if the ring changes meanwhile.
 
     Safe to use from many threads.
