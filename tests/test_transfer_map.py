@@ -1066,6 +1066,9 @@ def test_maxsize_can_be_set(clock: ManualClock) -> None:
         with pytest.raises((ValueError, TypeError), match="maxsize"):
             transfers.maxsize = wrong
     assert transfers.maxsize is None
+    for huge in (2**63 - 1, 2**63, 2**64, 10**30):
+        transfers.maxsize = huge
+        assert transfers.maxsize == copy.copy(transfers).maxsize == huge
 
 
 # A mapping's surface.

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, fields, replace
-from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
+from inspect import Signature, isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction, signature
 from types import MethodType
 from typing import Any, NamedTuple
 from weakref import ref
@@ -338,10 +338,12 @@ class _Bound(functools.partial):  # type: ignore[type-arg]
     def __self__(self) -> Any:
         return self.args[0]
 
+    @property
+    def __signature__(self) -> Signature:
+        return signature(MethodType(self.func, self.__self__))
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.func, name)
-        if name == "__wrapped__":
-            return MethodType(found, self.__self__)
         return functools.partial(found, self.__self__) if name.startswith("cache_") else found
 
 

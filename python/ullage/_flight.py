@@ -142,7 +142,7 @@ class Flight:
                 self.other.waits.pop(self, None)
             self.flights._leave(self)
             waits = list(self.waits)
-            if self.on and not self.stale and self.outcome is not None and self.outcome.error is None:
+            if self.on and not self.stale and self.outcome is not None:
                 self.flights.shared += len(waits)
             self.on = False
             _on.discard(self)

@@ -45,7 +45,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     - Iteration goes over what was there when it began, less what has fallen off since; others may append meanwhile.
     - `isinstance(ring, list)` is False, on purpose: code in C would write to a list past its bound. A function that
       insists on a list wants `list(ring)` or `ring[:]`.
-    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring.
+    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring. `plain += ring` makes a new list of a plain one, as
+      `plain + ring` does; `plain.extend(ring)` changes it.
     - `sort` raises ValueError if the ring changes meanwhile.
 
     Safe to use from many threads.
@@ -112,7 +113,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     @property
     def maxlen(self) -> int | None:
         """The most items, or None. Shrinking drops the oldest at once."""
-        return self._maxlen
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings["maxlen"]) if self._maxlen is None else self._maxlen
 
     @maxlen.setter
     def maxlen(self, maxlen: int | None) -> None:

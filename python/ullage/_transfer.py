@@ -87,7 +87,8 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     @property
     def maxsize(self) -> int | None:
         """The most entries that are live at once, or None. Shrinking lets those with the nearest deadlines expire."""
-        return self._bound
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings["maxsize"]) if self._bound is None else self._bound
 
     @maxsize.setter
     def maxsize(self, maxsize: int | None) -> None:

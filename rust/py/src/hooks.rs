@@ -5,7 +5,8 @@ use crate::ffi::{self, attached};
 use crate::reclaim::Account;
 use crate::sweep::{self, Watched};
 use crate::value::Object;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
@@ -305,7 +306,14 @@ pub(crate) fn monotonic() -> Tick {
 
 /// A timer's reading in seconds.
 pub(crate) fn read_timer(timer: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let seconds: f64 = timer.call0()?.extract()?;
+    let reading = timer.call0()?;
+    let seconds = match reading.extract::<f64>() {
+        Err(error) if error.is_instance_of::<PyTypeError>(reading.py()) => {
+            let name = reading.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("timer returned {name}; it must return a number of seconds")));
+        }
+        known => known?,
+    };
     if seconds.is_finite() {
         Ok(seconds)
     } else {
@@ -313,14 +321,21 @@ pub(crate) fn read_timer(timer: &Bound<'_, PyAny>) -> PyResult<f64> {
     }
 }
 
+/// A weigher's answer: an int, or what counts as one, such as numpy's.
 fn read_weight(weight: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if !weight.is_instance_of::<PyInt>() || weight.is_instance_of::<PyBool>() {
+    let index = intern!(weight.py(), "__index__");
+    if weight.is_instance_of::<PyBool>() || !(weight.is_instance_of::<PyInt>() || weight.hasattr(index)?) {
         let name = weight.get_type().name()?;
         return Err(PyTypeError::new_err(format!("weigher must return an integer, not {name}")));
     }
-    if weight.lt(0)? {
-        return Err(PyValueError::new_err(format!("weigher must return an integer >= 0; got {weight}")));
+    match weight.extract::<u64>() {
+        Err(error) if error.is_instance_of::<PyOverflowError>(weight.py()) => {
+            if weight.call_method0(index)?.lt(0)? {
+                return Err(PyValueError::new_err(format!("weigher must return an integer >= 0; got {weight}")));
+            }
+            // Heavier than any bound: refused as too heavy.
+            Ok(u64::MAX)
+        }
+        known => known,
     }
-    // Heavier than any bound: refused as too heavy.
-    Ok(weight.extract().unwrap_or(u64::MAX))
 }

@@ -12,6 +12,7 @@ use crate::hooks::monotonic;
 use crate::sweep;
 use crate::value::Object;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -359,8 +360,11 @@ enum Step {
 /// Frees at most `budget` references of what containers have retired, everything by default. Returns how many.
 #[pyfunction]
 #[pyo3(signature = (budget = None))]
-pub(crate) fn reclaim(budget: Option<usize>) -> usize {
-    free(budget.unwrap_or(usize::MAX))
+pub(crate) fn reclaim(budget: Option<i128>) -> PyResult<usize> {
+    match budget {
+        Some(budget @ ..=-1) => Err(PyValueError::new_err(format!("budget must be at least 0; got {budget}"))),
+        _ => Ok(free(budget.and_then(|budget| budget.try_into().ok()).unwrap_or(usize::MAX))),
+    }
 }
 
 /// Frees everything that containers have retired, and what that retires. Returns how many references that were.
