@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -23,6 +22,7 @@ pytest.importorskip("nixl", reason="NIXL is not installed: ullage[nixl]")
 os.environ.setdefault("UCX_TLS", "tcp,self,sm")
 
 import numpy as np
+from example import played
 from nixl._api import nixl_agent
 from ullage import TransferMap
 from ullage.integrations import nixl
@@ -32,7 +32,6 @@ pytestmark = pytest.mark.integration
 
 SIZE = 4096
 SECONDS = 60
-EXAMPLE = Path(__file__).parents[2] / "examples" / "nixl_transfers.py"
 REPLACED = ["nixl._api:nixl_agent.update_notifs", "nixl._api:nixl_agent.check_remote_xfer_done"]
 BUILT_ON = [
     *REPLACED,
@@ -486,13 +485,8 @@ def test_bad_bounds_are_refused_before_anything_is_changed(wrong: dict[str, Any]
 
 
 def test_polls_stay_flat_no_lease_is_stranded_and_registrations_go_back_to_zero(connect: Any, tmp_path: Path) -> None:
-    files = ["--json", tmp_path / "out.json", "--png", tmp_path / "o.png"]
-    command = [sys.executable, EXAMPLE, "--transfers", 40_000, "--maxsize", 1000, *files]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    stock, ours = json.loads((tmp_path / "out.json").read_text())["sides"]
+    stock, ours = played("nixl_transfers", tmp_path, "--transfers", 40_000, "--maxsize", 1000)["sides"]
     assert stock["notifications"] >= 39_600 and ours["notifications"] <= 1000
     assert stock["stranded"] == stock["lost"] == ours["lost"] == ours["expired"] == 400
     assert ours["stranded"] == ours["unseen"] == ours["registrations"] == 0
     assert ours["released_once"] == 400 and ours["released_twice"] == 0 and stock["registrations"] == 400
-    assert (tmp_path / "o.png").stat().st_size > 10_000
