@@ -393,11 +393,12 @@ def test_without_a_bound_on_ticks_the_log_stays_whole() -> None:
     run(main)
 
 
+async def write(number: int, ctx: Context) -> None:
+    ctx.write_event_to_stream(Item(number=number))
+
+
 def test_events_that_fit_are_all_read_in_order(installed: None) -> None:
     async def main() -> None:
-        async def write(number: int, ctx: Context) -> None:
-            ctx.write_event_to_stream(Item(number=number))
-
         workflow = Loop(write)
         handler = workflow.run(turns=2)
         await handler
@@ -436,9 +437,6 @@ def test_a_slow_reader_gets_every_event_and_the_bound_is_back_when_it_leaves(ins
 
 def test_a_reader_is_told_of_events_that_were_dropped(installed: None) -> None:
     async def main() -> None:
-        async def write(number: int, ctx: Context) -> None:
-            ctx.write_event_to_stream(Item(number=number))
-
         workflow = Loop(write)
         handler = workflow.run(turns=100)
         await handler
