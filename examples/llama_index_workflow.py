@@ -18,7 +18,7 @@ from time import process_time
 from typing import Any
 
 import psutil
-from sides import Side, compare
+from sides import Side, compare, markdown
 
 try:
     from workflows import Workflow, step
@@ -133,7 +133,7 @@ async def play(options: argparse.Namespace) -> Side:
     return {"side": options.side, "long": long, "runs": await finished_runs(clear)}
 
 
-def table(sides: list[Side]) -> list[tuple[str, ...]]:
+def table(sides: list[Side]) -> str:
     def column(side: Side) -> list[str]:
         samples, runs = side["long"]["samples"], side["runs"]
         last = samples[-1]
@@ -157,7 +157,7 @@ def table(sides: list[Side]) -> list[tuple[str, ...]]:
         "payloads left of runs that nobody keeps",
         "payloads left of runs that are kept and cleared",
     ]
-    return list(zip(names, *map(column, sides), strict=True))
+    return markdown(zip(names, *map(column, sides), strict=True))
 
 
 def curves(side: Side) -> Iterable[Any]:

@@ -25,7 +25,7 @@ os.environ.setdefault("NIXL_LOG_LEVEL", "ERROR")
 import numpy as np
 import psutil
 from dynamo import nixl_connect
-from sides import Side, compare
+from sides import Side, compare, markdown
 from ullage.integrations import nixl
 from ullage.testing import ManualClock
 
@@ -196,7 +196,7 @@ async def play(options: argparse.Namespace) -> Side:
     }
 
 
-def table(sides: list[Side]) -> list[tuple[str, ...]]:
+def table(sides: list[Side]) -> str:
     def column(side: Side) -> list[str]:
         samples = side["samples"]
         middle = samples[len(samples) // 2 - 1]
@@ -228,7 +228,7 @@ def table(sides: list[Side]) -> list[tuple[str, ...]]:
         "registrations left",
         "one transfer without polls",
     ]
-    return list(zip(names, *map(column, sides), strict=True))
+    return markdown(zip(names, *map(column, sides), strict=True))
 
 
 def curves(side: Side) -> Iterable[Any]:

@@ -20,7 +20,7 @@ def compare(
     parser: argparse.ArgumentParser,
     play: Callable[[argparse.Namespace], Coroutine[Any, Any, Side]],
     packages: Iterable[str],
-    table: Callable[[list[Side]], Iterable[tuple[str, ...]]],
+    table: Callable[[list[Side]], str],
     curves: Callable[[Side], Iterable[Any]],
     labels: tuple[str, str],
 ) -> None:
@@ -43,12 +43,17 @@ def compare(
         sides.append(json.loads(child.stdout.splitlines()[-1]))
     releases = [*(f"{package} {metadata.version(package)}" for package in packages), f"Python {sys.version.split()[0]}"]
     release = ", ".join(releases)
-    head, *rows = (f"| {' | '.join(row)} |" for row in table(sides))
-    print(release, "", head, "|---|---|---|", *rows, sep="\n")
+    print(f"{release}\n\n{table(sides)}")
     if options.json:
         options.json.write_text(json.dumps({"release": release, "sides": sides}, indent=1))
     if options.png:
         _draw([(side["side"], *curves(side)) for side in sides], *labels, options.png)
+
+
+def markdown(rows: Iterable[Iterable[str]]) -> str:
+    """A table of three columns, of which the first row is the head."""
+    head, *rest = (f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join([head, "|---|---|---|", *rest])
 
 
 def _draw(sides: list[tuple[Any, ...]], done_label: str, timed: str, path: Path) -> None:
