@@ -19,6 +19,7 @@ import pytest
 pytest.importorskip("workflows.plugins.basic", reason="LlamaIndex workflows are not installed: ullage[llama-index]")
 
 from llama_workflows import EVENTS, SECONDS, TICKS, Carrier, Loop, Payload, Turn, run
+from places import held, owner_of
 from pydantic import BaseModel
 from ullage import HistoryRing, LRUCache, TransferMap
 from ullage.integrations import llama_index
@@ -670,17 +671,8 @@ def test_patches_carry_contents_and_bounds(installed: None, state: Any) -> None:
 # install and uninstall.
 
 
-def owner_of(where: str) -> tuple[Any, str]:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return owner, name
-
-
 def everything() -> list[Any]:
-    return [vars(owner)[name] for owner, name in map(owner_of, REPLACED)] + [dict(serializers._framework_types)]
+    return [*held(REPLACED), dict(serializers._framework_types)]
 
 
 def test_uninstall_puts_everything_back() -> None:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from llama_index.core.workflow.checkpointer import WorkflowCheckpointer
 from llama_index.core.workflow.context_serializers import JsonPickleSerializer, JsonSerializer
 from llama_index.core.workflow.errors import WorkflowRuntimeError
 from llama_workflows import EVENTS, TICKS, Carrier, Loop, Payload, Turn, run
+from places import held, owner_of
 from ullage import HistoryRing, LRUCache, TransferMap
 from ullage.integrations import llama_index
 
@@ -221,25 +221,12 @@ def test_what_json_would_lose_fails_in_json_and_not_in_pickle(installed: None) -
         assert serializer.deserialize(serializer.serialize(value)) == value
 
 
-def owner_of(where: str) -> tuple[Any, str]:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return owner, name
-
-
-def everything() -> list[Any]:
-    return [vars(owner)[name] for owner, name in map(owner_of, REPLACED)]
-
-
 def test_uninstall_puts_everything_back() -> None:
-    before = everything()
+    before = held(REPLACED)
     llama_index.install()
-    assert all(one is not other for one, other in zip(before, everything(), strict=True))
+    assert all(one is not other for one, other in zip(before, held(REPLACED), strict=True))
     llama_index.uninstall()
-    assert everything() == before
+    assert held(REPLACED) == before
 
 
 @pytest.mark.parametrize("where", [where for where in REPLACED if "__init__" not in where])
@@ -247,9 +234,9 @@ def test_an_interface_that_has_moved_is_named_and_nothing_is_changed(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, name = owner_of(where)
-    before = everything()
+    before = held(REPLACED)
     with monkeypatch.context() as moved:
         moved.delattr(owner, name)
         with pytest.raises(RuntimeError, match=rf"llama-index-core 0\.12\S* has no .*{name}"):
             llama_index.install()
-    assert everything() == before
+    assert held(REPLACED) == before

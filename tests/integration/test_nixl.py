@@ -24,6 +24,7 @@ os.environ.setdefault("UCX_TLS", "tcp,self,sm")
 import numpy as np
 from example import played
 from nixl._api import nixl_agent
+from places import held, owner_of
 from ullage import TransferMap
 from ullage.integrations import nixl
 from ullage.testing import ManualClock
@@ -77,15 +78,6 @@ def until(happened: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
     asyncio.run(asyncio.wait_for(wait(), SECONDS))
-
-
-def held(where: str) -> Any:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return vars(owner)[name]
 
 
 @pytest.fixture(autouse=True)
@@ -426,21 +418,21 @@ def test_embeddings_that_no_receiver_asks_for_are_released_and_the_others_arrive
 
 
 def test_uninstall_restores_what_install_replaced() -> None:
-    before = [held(where) for where in REPLACED]
+    before = held(REPLACED)
     nixl.install()
     nixl.install(ttl=5)
-    assert all(held(where) is not stock for where, stock in zip(REPLACED, before, strict=True))
+    assert all(ours is not stock for ours, stock in zip(held(REPLACED), before, strict=True))
     nixl.uninstall()
     nixl.uninstall()
-    assert [held(where) for where in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 def test_uninstall_restores_dynamo(connect: Any) -> None:
-    before = [held(where) for where in DYNAMO]
+    before = held(DYNAMO)
     nixl.install()
-    assert all(held(where) is not stock for where, stock in zip(DYNAMO, before, strict=True))
+    assert all(ours is not stock for ours, stock in zip(held(DYNAMO), before, strict=True))
     nixl.uninstall()
-    assert [held(where) for where in DYNAMO] == before
+    assert held(DYNAMO) == before
 
 
 @pytest.mark.parametrize("where", BUILT_ON)
@@ -454,17 +446,12 @@ def test_install_fails_loudly_when_dynamo_has_moved(where: str, connect: Any, mo
 
 
 def fails_without(where: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = [held(other) for other in REPLACED]
-    module, _, path = where.partition(":")
-    *outer, name = path.split(".")
-    owner = import_module(module)
-    for part in outer:
-        owner = getattr(owner, part)
-    monkeypatch.delattr(owner, name)
+    before = held(REPLACED)
+    monkeypatch.delattr(*owner_of(where))
     with pytest.raises(RuntimeError, match=rf"{package} \d.* has no {where.replace(':', '.')}"):
         nixl.install()
     monkeypatch.undo()
-    assert [held(other) for other in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 def test_install_fails_loudly_when_a_function_works_on_other_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,10 +462,10 @@ def test_install_fails_loudly_when_a_function_works_on_other_attributes(monkeypa
 
 @pytest.mark.parametrize("wrong", [{"ttl": 0}, {"ttl": -1}, {"ttl": "10"}, {"maxsize": 0}, {"send_ttl": float("nan")}])
 def test_bad_bounds_are_refused_before_anything_is_changed(wrong: dict[str, Any]) -> None:
-    before = [held(where) for where in REPLACED]
+    before = held(REPLACED)
     with pytest.raises((TypeError, ValueError)):
         nixl.install(**wrong)
-    assert [held(where) for where in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 # The example.
