@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from child import run
+import ullage
 from ullage import Full, LRUCache, TransferMap
 from ullage.testing import ManualClock
 
@@ -970,6 +971,7 @@ def test_keys_that_are_forgotten_are_let_go_of() -> None:
     gc.collect()
     assert sum(ref() is not None for ref in watched) == 4096
     transfers.clear()
+    ullage.flush()
     assert sum(ref() is not None for ref in watched) == 0
 
 

@@ -9,7 +9,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use ullage_core::Tick;
 
@@ -37,6 +37,7 @@ pub(crate) struct Hooks {
     pub(crate) account: Arc<Account>,
     /// Where the sweeper meets the container.
     pub(crate) watched: Watched,
+    collectable: AtomicBool,
 }
 
 const WEIGHED: u8 = 1;
@@ -68,6 +69,7 @@ impl Hooks {
             errors: AtomicU64::new(0),
             account: Arc::default(),
             watched: Watched::default(),
+            collectable: AtomicBool::new(false),
         }
     }
 
@@ -129,6 +131,20 @@ impl Hooks {
 
     pub(crate) fn timer(&self) -> Option<Object> {
         self.get(|callables| &callables.timer)
+    }
+
+    /// Notes what the container is going to hold.
+    #[inline(always)]
+    pub(crate) fn note_collectable(&self, object: &Object) {
+        if !self.is_collectable() && object.is_collectable() {
+            self.collectable.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the collector may have to know of what is held. Never false while something collectable is.
+    #[inline(always)]
+    pub(crate) fn is_collectable(&self) -> bool {
+        self.collectable.load(Relaxed)
     }
 
     /// Holds the right to deliver to the exit hook; None if somebody does so already, as when the hook comes back here.
