@@ -20,7 +20,8 @@ def churn(values, items=20_000):
     return cache
 
 cache = churn(3)
-assert any("ullage" in open(f"/proc/self/task/{task}/comm").read() for task in os.listdir("/proc/self/task"))
+while len(os.listdir("/proc/self/task")) < 2:
+    time.sleep(0.01)
 """
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks at /proc")
 
@@ -30,13 +31,12 @@ def test_memory_goes_back_to_the_system_without_a_call() -> None:
     run(
         CHURN
         + """
-base = resident()
 large = [[j] for j in range(1_000_000)]
-assert resident() - base > 60 << 20
+peak = resident()
 del large
 end = time.monotonic() + 30
-while resident() - base > 20 << 20:
-    assert time.monotonic() < end, resident() - base
+while resident() > peak - (40 << 20):
+    assert time.monotonic() < end, (peak, resident())
     time.sleep(0.02)
 """
     )

@@ -12,6 +12,7 @@ from ullage import _keys
 from ullage._causes import Cause
 from ullage._flight import MISSING, Flights, _lock
 from ullage._lru import LRUCache
+from ullage._state import check_hooks
 from ullage._stats import CacheStats
 from ullage._times import Lifetime
 
@@ -134,9 +135,8 @@ def _decorator(decorate: Callable[[Callable[..., Any], _Plan], Any], plan: _Plan
     bare = callable(function) or isinstance(function, classmethod | staticmethod)
     if bare:
         plan.settings["maxsize"] = _MAXSIZE
+    check_hooks(key=plan.key, condition=plan.condition)
     for hook, what in ((plan.key, "key"), (plan.condition, "condition")):
-        if hook is not None and not callable(hook):
-            raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
         if iscoroutinefunction(hook):
             raise TypeError(f"{what} must be a plain function: it is called, not awaited")
     LRUCache(**plan.settings)

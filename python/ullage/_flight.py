@@ -219,7 +219,6 @@ class Flights:
             finally:
                 _inside.reset(token)
             self._land(flight, value)
-            flight.outcome = Outcome(value)
             return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
@@ -274,7 +273,6 @@ class Flights:
                 with suppress(ValueError):
                     _inside.reset(token)
             self._land(flight, value)
-            flight.outcome = Outcome(value)
             return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
@@ -360,6 +358,7 @@ class Flights:
             self.keep(flight.key, value)
             if flight.stale:
                 self.drop(flight.key, value)
+        flight.outcome = Outcome(value)
 
     def _leave(self, flight: Flight) -> None:
         rest = tuple(each for each in self._on.get(flight.hash, ()) if each is not flight)

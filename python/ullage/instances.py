@@ -19,6 +19,7 @@ from ullage._budget import Budget, Cost, Given
 from ullage._errors import Full, report
 from ullage._flight import Flights
 from ullage._leases import CLOSING, LIVE, LOADING, NOTHING, RETIRED, Entry, Lease
+from ullage._state import check_hooks
 from ullage._stats import InstanceStats
 from ullage._times import Lifetime, nanoseconds
 from ullage._ways import Tasks, Threads, Way, me, result, running_loop, start, submit
@@ -124,10 +125,7 @@ class InstanceCache(Generic[K, V]):
     ) -> None:
         if not callable(loader):
             raise TypeError(f"loader must be callable; got {type(loader).__name__}")
-        hooks = {"weigher": weigher, "close": close, "cost_hint": cost_hint, "timer": timer}
-        for what, hook in hooks.items():
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        check_hooks(weigher=weigher, close=close, cost_hint=cost_hint, timer=timer)
         if on_full not in ("raise", "wait"):
             raise ValueError(f"on_full must be 'raise' or 'wait'; got {on_full!r}")
         if (budget is None) != (weigher is None and cost_hint is None):

@@ -113,6 +113,15 @@ impl Hooks {
         self.flags.load(Relaxed) & (TIMED | TIMER) == TIMED && sweep::is_enabled()
     }
 
+    /// How many overdue entries `len` moves out, so that they need not be counted again.
+    pub(crate) fn moved_by_len(&self) -> usize {
+        if self.is_swept() {
+            sweep::ROUND
+        } else {
+            256
+        }
+    }
+
     /// From now on the clock is read: an entry has a lifetime.
     pub(crate) fn set_timed(&self) {
         self.flags.fetch_or(TIMED, Relaxed);

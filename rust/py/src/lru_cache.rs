@@ -145,7 +145,7 @@ impl LRUCache {
         let len = {
             let mut lru = self.shared.lock();
             lru.open()?;
-            lru.sweep(now, sweep::ROUND, &mut removed);
+            lru.sweep(now, self.hooks.moved_by_len(), &mut removed);
             lru.len(now)
         };
         tell::release(&self.hooks, removed);

@@ -741,7 +741,7 @@ impl Mapping for TransferMap {
             let mut map = self.shared.lock();
             map.open()?;
             // What is due is moved first, within a budget, so that it need not be counted each time.
-            map.sweep(now, sweep::ROUND, &mut leaving);
+            map.sweep(now, self.hooks.moved_by_len(), &mut leaving);
             map.len(now)
         };
         self.release(leaving);
