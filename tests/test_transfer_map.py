@@ -11,8 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from child import run
 import ullage
+from child import run
 from ullage import Full, LRUCache, TransferMap
 from ullage.testing import ManualClock
 
