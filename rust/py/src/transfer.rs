@@ -30,7 +30,7 @@ const BATCH: usize = 256;
 const A_FEW: usize = 8;
 /// Nanoseconds after which the sweeper comes again for what it could not report, since somebody else was at it, or what
 /// the callback wants kept and there is no room for.
-const AGAIN: u64 = 100_000_000;
+const AGAIN: u64 = 1_000_000_000;
 
 /// What `ullage.TransferMap` is made of.
 #[pyclass(module = "ullage._core", subclass, frozen, weakref, mapping)]
