@@ -1207,7 +1207,7 @@ def test_a_copy_goes_on_being_used(duplicate):
     cache["a"] = 1
     clock.advance(4)
     twin = duplicate(cache)
-    clock = twin._hooks[2]
+    clock = twin._settings["timer"]
     for _ in range(5):
         clock.advance(6)
         assert twin.get("a") == 1

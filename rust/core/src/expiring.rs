@@ -214,11 +214,6 @@ impl<K, V> Expiring<K, V> {
         (self.maxsize != u64::MAX).then_some(self.maxsize)
     }
 
-    /// Lifetime in nanoseconds of what begins without one of its own.
-    pub fn ttl(&self) -> Option<u64> {
-        (self.ttl != u64::MAX).then_some(self.ttl)
-    }
-
     /// What the map has done.
     pub fn tally(&self) -> Tally {
         self.tally

@@ -536,19 +536,6 @@ impl HistoryRing {
         Ok(self.shared.lock().offset())
     }
 
-    /// Nanoseconds that an item lives.
-    #[getter]
-    fn _ttl(&self) -> Option<u64> {
-        self.shared.lock().ttl()
-    }
-
-    /// The callables: weigher, on_drop, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
-        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
-            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
-    }
-
     #[getter]
     fn _callback_errors(&self) -> u64 {
         self.hooks.errors.load(Relaxed)

@@ -515,13 +515,6 @@ impl LRUCache {
         Ok(self.shared.lock().weight())
     }
 
-    /// The callables: weigher, on_evict, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
-        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
-            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
-    }
-
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let now = self.hooks.now()?;
         let (stats, len, weight, bound) = {

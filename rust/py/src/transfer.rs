@@ -522,18 +522,6 @@ impl TransferMap {
         Ok(())
     }
 
-    /// Nanoseconds to live of what begins without a lifetime of its own.
-    #[getter]
-    fn _ttl(&self) -> Option<u64> {
-        self.shared.lock().ttl()
-    }
-
-    /// The callables: on_expire, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 2] {
-        [self.hooks.on_exit(), self.hooks.timer()].map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
-    }
-
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let now = self.hooks.now()?;
         let (tally, live, waiting, moved, oldest) = {
