@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import os
 import random
 import statistics
@@ -40,8 +41,8 @@ SHARES = [50, 90, 99, 99.9, 100]
 
 
 def share(laps: list[int], percent: float) -> float:
-    """A percentile in microseconds; the largest for 100."""
-    return sorted(laps)[min(len(laps) - 1, int(len(laps) * percent / 100))] / 1e3
+    """A percentile in microseconds, by nearest rank: as many in a hundred are not larger."""
+    return sorted(laps)[math.ceil(len(laps) * percent / 100) - 1] / 1e3
 
 
 def spread(laps: list[int]) -> list[float]:

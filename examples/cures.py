@@ -22,6 +22,7 @@ from platform import python_version
 from types import ModuleType
 from typing import Any
 
+from sides import markdown
 from ullage.demo.story import MIB, SIDES
 
 EXAMPLES = Path(__file__).parent
@@ -97,14 +98,13 @@ def table(example: ModuleType, told: dict[str, Any]) -> str:
         return f"{told['release']}:\n\n{example.table(told['sides'])}"
     story, sides = example.STORY, [told[side] for side in SIDES]
     rows = [
-        ("", [f"`{side['label']}`" for side in sides]),
-        ("peak memory of the process", [f"{side['steady'][1] / MIB:,.0f} MiB" for side in sides]),
-        ("median, p99", ["{:,.0f} µs, {:,.0f} µs".format(*side["steady"][2:4]) for side in sides]),
-        ("the object", [side["outcome"] for side in sides]),
+        ("", *(f"`{side['label']}`" for side in sides)),
+        ("peak memory of the process", *(f"{side['steady'][1] / MIB:,.0f} MiB" for side in sides)),
+        ("median, p99", *("{:,.0f} µs, {:,.0f} µs".format(*side["steady"][2:4]) for side in sides)),
+        ("the object", *(side["outcome"] for side in sides)),
     ]
-    lines = [f"| {name} | {' | '.join(cells)} |" for name, cells in rows]
     load = f"{sides[0]['windows'][-1][0]:,} {story.axis}, Python {python_version()}. Timed: {story.timed}."
-    return "\n".join([load, "", lines[0], "|---|---|---|", *lines[1:], "", f"**The price:** {story.price}"])
+    return f"{load}\n\n{markdown(rows)}\n\n**The price:** {story.price}"
 
 
 def section(title: str, cure: Cure, pictures: Path, quick: bool, runs: Path | None) -> str:

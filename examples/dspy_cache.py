@@ -62,7 +62,6 @@ STORY = Story(
     timed="one call of a predictor, model offline",
     price="Each answer is weighed when it is stored, and an answer that has left is asked for again.",
     bound=BOUND,
-    event="",
     items=(20_000, 5_000),
     load=load,
     stock=Stock,

@@ -67,7 +67,6 @@ STORY = Story(
     timed="one call of a predictor, model offline",
     price="Each call is weighed once for each of the four places that record it.",
     bound=2 * BOUND,
-    event="",
     items=(20_000, 3_000),
     load=load,
     stock=Stock,

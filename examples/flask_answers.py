@@ -74,7 +74,6 @@ STORY = Story(
     timed="one request to the application",
     price="Each answer is weighed when it is stored, and one that has left is computed again.",
     bound=BOUND,
-    event="",
     items=(20_000, 5_000),
     load=load,
     stock=Stock,

@@ -11,17 +11,14 @@ the release that the leak was reported for.
 import argparse
 import asyncio
 import gc
-import json
-import subprocess
-import sys
 import warnings
 import weakref
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Iterable
 from time import process_time
 from typing import Any
 
 import psutil
+from sides import Side, compare, markdown
 
 try:
     from workflows import Workflow, step
@@ -35,7 +32,6 @@ except ModuleNotFoundError:
 
 TURN = 16 << 10
 RUNS, PAYLOAD = 40, 4 << 20
-SIDES = ("stock", "ullage")
 live: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
@@ -123,22 +119,22 @@ async def finished_runs(clear: Any) -> dict[str, Any]:
     return {"dropped": dropped, "kept": len(live) - dropped, "kept_mib": rss() - before}
 
 
-async def play(side: str, turns: int, every: int) -> dict[str, Any]:
+async def play(options: argparse.Namespace) -> Side:
     warnings.simplefilter("ignore")
     clear: Any = id
-    if side == "ullage":
+    if options.side == "ullage":
         from ullage.integrations import llama_index
 
         llama_index.install()
         clear = llama_index.clear
     gc.disable()
-    long = await long_run(turns, every)
+    long = await long_run(options.turns, options.every)
     gc.collect()
-    return {"side": side, "long": long, "runs": await finished_runs(clear)}
+    return {"side": options.side, "long": long, "runs": await finished_runs(clear)}
 
 
-def table(sides: list[dict[str, Any]]) -> str:
-    def column(side: dict[str, Any]) -> list[str]:
+def table(sides: list[Side]) -> str:
+    def column(side: Side) -> list[str]:
         samples, runs = side["long"]["samples"], side["runs"]
         last = samples[-1]
         return [
@@ -161,28 +157,11 @@ def table(sides: list[dict[str, Any]]) -> str:
         "payloads left of runs that nobody keeps",
         "payloads left of runs that are kept and cleared",
     ]
-    rows = list(zip(names, *map(column, sides), strict=True))
-    lines = [f"| {a} | {b} | {c} |" for a, b, c in rows]
-    return "\n".join([lines[0], "|---|---|---|", *lines[1:]])
+    return markdown(zip(names, *map(column, sides), strict=True))
 
 
-def draw(sides: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for side, colour in zip(sides, ("#c2571a", "#1a62a8"), strict=True):
-        done, memory, took = zip(*side["long"]["samples"], strict=True)
-        left.plot(done, memory, color=colour, label=side["side"])
-        right.plot(done, took, color=colour, label=side["side"])
-    left.set_ylabel("memory of the process (MiB)")
-    right.set_ylabel("one checkpoint (ms, logarithmic)")
-    right.set_yscale("log")
-    for axes in (left, right):
-        axes.set_xlabel("turns")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    figure.savefig(path)
+def curves(side: Side) -> Iterable[Any]:
+    return zip(*side["long"]["samples"], strict=True)
 
 
 def main() -> None:
@@ -190,24 +169,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=4000)
     parser.add_argument("--quick", action="store_const", dest="turns", const=500, help="500 turns")
     parser.add_argument("--every", type=int, default=100, help="turns from one checkpoint to the next")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--png", type=Path)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        print(json.dumps(asyncio.run(play(options.side, options.turns, options.every))))
-        return
-    sides = []
-    for side in SIDES:
-        command = [sys.executable, __file__, "--side", side, "--turns", options.turns, "--every", options.every]
-        child = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
-        sides.append(json.loads(child.stdout.splitlines()[-1]))
-    release = f"{PACKAGE} {metadata.version(PACKAGE)}, Python {sys.version.split()[0]}"
-    print(f"{release}\n\n{table(sides)}")
-    if options.json:
-        options.json.write_text(json.dumps({"release": release, "sides": sides}, indent=1))
-    if options.png:
-        draw(sides, options.png)
+    compare(parser, play, [PACKAGE], table, curves, ("turns", "one checkpoint"))
 
 
 if __name__ == "__main__":

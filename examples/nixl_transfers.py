@@ -12,14 +12,9 @@ own, 100 transfers a second, so that both sides see the same. Times are those of
 
 import argparse
 import asyncio
-import json
 import os
-import subprocess
-import sys
 from collections import Counter, deque
-from collections.abc import Callable
-from importlib import metadata
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from statistics import median
 from time import process_time, thread_time
 from typing import Any
@@ -30,10 +25,10 @@ os.environ.setdefault("NIXL_LOG_LEVEL", "ERROR")
 import numpy as np
 import psutil
 from dynamo import nixl_connect
+from sides import Side, compare, markdown
 from ullage.integrations import nixl
 from ullage.testing import ManualClock
 
-SIDES = ("stock", "ullage")
 POINTS = 20
 SIZE = 4096
 LOST, OWN_MEMORY, RENEWED = 100, 50, 10
@@ -153,10 +148,11 @@ class Ours:
         return self.live.stats().unseen
 
 
-async def play(side: str, transfers: int, maxsize: int) -> dict[str, Any]:
+async def play(options: argparse.Namespace) -> Side:
+    transfers = options.transfers
     wire, clock = Wire(), ManualClock()
     await wire.open(transfers)
-    tracker = Stock() if side == "stock" else Ours(wire, clock, maxsize)
+    tracker = Stock() if options.side == "stock" else Ours(wire, clock, options.maxsize)
     memory = psutil.Process().memory_info
     samples = []
     ends = {transfers * point // POINTS for point in range(1, POINTS + 1)}
@@ -186,7 +182,7 @@ async def play(side: str, transfers: int, maxsize: int) -> dict[str, Any]:
         await asyncio.sleep(0.01)
     tracker.settle()
     return {
-        "side": side,
+        "side": options.side,
         "samples": samples,
         "transfer_us": per_transfer,
         "lost": len(range(0, transfers, LOST)),
@@ -200,8 +196,8 @@ async def play(side: str, transfers: int, maxsize: int) -> dict[str, Any]:
     }
 
 
-def table(sides: list[dict[str, Any]]) -> str:
-    def column(side: dict[str, Any]) -> list[str]:
+def table(sides: list[Side]) -> str:
+    def column(side: Side) -> list[str]:
         samples = side["samples"]
         middle = samples[len(samples) // 2 - 1]
         return [
@@ -232,27 +228,12 @@ def table(sides: list[dict[str, Any]]) -> str:
         "registrations left",
         "one transfer without polls",
     ]
-    rows = [f"| {' | '.join(row)} |" for row in zip(names, *map(column, sides), strict=True)]
-    return "\n".join([rows[0], "|---|---|---|", *rows[1:]])
+    return markdown(zip(names, *map(column, sides), strict=True))
 
 
-def draw(sides: list[dict[str, Any]], path: Path) -> None:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for side, colour in zip(sides, ("#c2571a", "#1a62a8"), strict=True):
-        done, poll, _, memory = zip(*side["samples"], strict=True)
-        left.plot(done, memory, color=colour, label=side["side"])
-        right.plot(done, poll, color=colour, label=side["side"])
-    left.set_ylabel("memory of the process (MiB)")
-    right.set_ylabel("one poll (ms, logarithmic)")
-    right.set_yscale("log")
-    for axes in (left, right):
-        axes.set_xlabel("transfers")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    figure.savefig(path)
+def curves(side: Side) -> Iterable[Any]:
+    done, poll, _, memory = zip(*side["samples"], strict=True)
+    return done, memory, poll
 
 
 def main() -> None:
@@ -260,26 +241,7 @@ def main() -> None:
     parser.add_argument("--transfers", type=int, default=2_000_000)
     parser.add_argument("--quick", action="store_const", dest="transfers", const=100_000, help="100,000 transfers")
     parser.add_argument("--maxsize", type=int, default=65_536, help="notifications that may wait")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--png", type=Path)
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        print(json.dumps(asyncio.run(play(options.side, options.transfers, options.maxsize))))
-        return
-    sides = []
-    for side in SIDES:
-        command = [sys.executable, __file__, "--side", side, "--transfers", options.transfers]
-        command += ["--maxsize", options.maxsize]
-        child = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, text=True, check=True)
-        sides.append(json.loads(child.stdout.splitlines()[-1]))
-    releases = [f"{package} {metadata.version(package)}" for package in ("nixl", "ai-dynamo-runtime")]
-    release = ", ".join([*releases, f"Python {sys.version.split()[0]}"])
-    print(f"{release}\n\n{table(sides)}")
-    if options.json:
-        options.json.write_text(json.dumps({"release": release, "sides": sides}, indent=1))
-    if options.png:
-        draw(sides, options.png)
+    compare(parser, play, ["nixl", "ai-dynamo-runtime"], table, curves, ("transfers", "one poll"))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import collections
 import operator
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
 from textwrap import dedent
 from typing import Any
 
@@ -20,7 +21,7 @@ class Boom(Exception):
 
 
 def boom(self: object, *others: object) -> Any:
-    raise Boom
+    raise Boom("boom")
 
 
 def hostile(*methods: str) -> object:
@@ -358,7 +359,7 @@ def test_sizes_beyond_everything(text: str) -> None:
     assert (cache, ring) == ({"a": 1}, [1])
 
 
-@pytest.mark.parametrize("answer", [None, "1", 1.0, NAN, True, -1, -(2**70), hostile("__index__"), [1]])
+@pytest.mark.parametrize("answer", [None, "1", 1.0, NAN, True, -1, -(2**70), object(), hostile("__index__"), [1]])
 def test_what_a_weigher_must_not_return(answer: Any) -> None:
     answers = {"good": 1, "bad": answer}
     cache = LRUCache(3, {"good": 0}, weigher=lambda key, value: answers[key])
@@ -373,7 +374,7 @@ def test_what_a_weigher_must_not_return(answer: Any) -> None:
         lambda: ring.__setitem__(0, "bad"),
         lambda: ring.__setitem__(slice(None), ["good", "bad"]),
     ):
-        with pytest.raises((TypeError, ValueError), match="weigher"):
+        with pytest.raises((TypeError, ValueError, Boom), match=r"weigher|boom"):
             put()
     assert list(cache.items()) == [("good", 0)]
     assert (ring, ring.weight, cache.currsize) == (["good"], 1, 1)
@@ -390,6 +391,12 @@ def test_what_is_too_heavy(weight: int) -> None:
             put()
     assert list(cache.items()) == [("a", "light")]
     assert ring == ["light"]
+
+
+@pytest.mark.parametrize("reading", [None, "1", datetime(2020, 1, 1), timedelta(1), NAN, INF])
+def test_an_error_names_the_timer_and_what_it_must_return(reading: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"timer returned \w+; it must return a number of seconds"):
+        LRUCache(3, ttl=1, timer=lambda: reading)
 
 
 @pytest.mark.parametrize("reading", [None, "1", NAN, INF, -INF, 1j, [1], 10**4000])

@@ -523,6 +523,18 @@ def test_tasks_of_one_loop_after_another_share_results():
     assert calls == {0: 1, 1: 1, 2: 1} and f.cache_info() == (87, 3, 128, 3)
 
 
+def test_a_failure_that_many_waited_for_is_one_miss():
+    @cached
+    async def f(n):
+        await asyncio.sleep(0)
+        raise LookupError(n)
+
+    async def ask():
+        return await asyncio.gather(*(f(1) for _ in range(5)), return_exceptions=True)
+
+    assert len(set(asyncio.run(ask()))) == 1 and f.cache_info() == (4, 1, 128, 0)
+
+
 PREAMBLE = """
 import asyncio, collections, faulthandler, gc, random, sys, threading, time
 from ullage import cached, LRUCache

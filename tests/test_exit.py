@@ -6,7 +6,7 @@ import pytest
 from child import run
 
 PREAMBLE = """
-import atexit, gc, itertools, os, sys, threading, time
+import atexit, contextlib, gc, itertools, os, sys, threading, time
 from ullage import Full, HistoryRing, LRUCache, TransferMap
 
 class Node:
@@ -168,7 +168,8 @@ ENDS = {
         def work():
             while True:
                 for box in (cache, ring, transfers):
-                    use(box)
+                    with contextlib.suppress(RuntimeError):
+                        use(box)
         for _ in range(4):
             threading.Thread(target=work, daemon=True).start()
         time.sleep(0.05)
@@ -179,7 +180,9 @@ ENDS = {
             until = time.monotonic() + 0.1
             while time.monotonic() < until:
                 for box in (cache, ring, transfers):
-                    use(box)
+                    # As with a dict, others may change it while it is iterated over.
+                    with contextlib.suppress(RuntimeError):
+                        use(box)
         for _ in range(4):
             threading.Thread(target=work).start()
     """,

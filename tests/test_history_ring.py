@@ -68,7 +68,7 @@ def test_a_huge_bound_costs_nothing(maxlen):
     ring.maxlen = 2
     ring.maxlen = maxlen
     ring.append(5)
-    assert ring == [3, 4, 5]
+    assert ring == [3, 4, 5] and ring.maxlen == maxlen == pickle.loads(pickle.dumps(ring)).maxlen
 
 
 def test_a_bound_may_be_anything_with_an_index():

@@ -744,6 +744,24 @@ def test_a_weight_is_an_integer_of_at_least_0(weight, error):
     assert not cache and cache.currsize == 0
 
 
+@pytest.mark.parametrize("weight", [0, 3, 10, -1, 11, 2**70, -(2**70)])
+def test_a_weight_may_be_anything_with_an_index(weight):
+    class Number:
+        """An integer as numpy has them."""
+
+        def __index__(self):
+            return weight
+
+    cache = LRUCache(10, weigher=lambda key, value: Number())
+    if 0 <= weight <= 10:
+        cache[1] = 1
+        assert cache.currsize == weight
+    else:
+        with pytest.raises(ValueError, match="too heavy" if weight > 0 else "weigher must return an integer >= 0"):
+            cache[1] = 1
+        assert not cache
+
+
 def test_a_weigher_that_raises_changes_nothing():
     cache = LRUCache(10, {"a": 3}, weigher=lambda key, value: 3 // (value - 2))
     with pytest.raises(ZeroDivisionError):
@@ -1189,7 +1207,7 @@ def test_a_copy_goes_on_being_used(duplicate):
     cache["a"] = 1
     clock.advance(4)
     twin = duplicate(cache)
-    clock = twin._hooks[2]
+    clock = twin._settings["timer"]
     for _ in range(5):
         clock.advance(6)
         assert twin.get("a") == 1

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import ullage
 from child import run
 from ullage import Full, LRUCache, TransferMap
 from ullage.testing import ManualClock
@@ -970,6 +971,7 @@ def test_keys_that_are_forgotten_are_let_go_of() -> None:
     gc.collect()
     assert sum(ref() is not None for ref in watched) == 4096
     transfers.clear()
+    ullage.flush()
     assert sum(ref() is not None for ref in watched) == 0
 
 
@@ -1064,6 +1066,9 @@ def test_maxsize_can_be_set(clock: ManualClock) -> None:
         with pytest.raises((ValueError, TypeError), match="maxsize"):
             transfers.maxsize = wrong
     assert transfers.maxsize is None
+    for huge in (2**63 - 1, 2**63, 2**64, 10**30):
+        transfers.maxsize = huge
+        assert transfers.maxsize == copy.copy(transfers).maxsize == huge
 
 
 # A mapping's surface.

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass, fields, replace
-from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
+from inspect import Signature, isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction, signature
 from types import MethodType
 from typing import Any, NamedTuple
 from weakref import ref
@@ -12,6 +12,7 @@ from ullage import _keys
 from ullage._causes import Cause
 from ullage._flight import MISSING, Flights, _lock
 from ullage._lru import LRUCache
+from ullage._state import check_hooks
 from ullage._stats import CacheStats
 from ullage._times import Lifetime
 
@@ -134,9 +135,8 @@ def _decorator(decorate: Callable[[Callable[..., Any], _Plan], Any], plan: _Plan
     bare = callable(function) or isinstance(function, classmethod | staticmethod)
     if bare:
         plan.settings["maxsize"] = _MAXSIZE
+    check_hooks(key=plan.key, condition=plan.condition)
     for hook, what in ((plan.key, "key"), (plan.condition, "condition")):
-        if hook is not None and not callable(hook):
-            raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
         if iscoroutinefunction(hook):
             raise TypeError(f"{what} must be a plain function: it is called, not awaited")
     LRUCache(**plan.settings)
@@ -338,10 +338,12 @@ class _Bound(functools.partial):  # type: ignore[type-arg]
     def __self__(self) -> Any:
         return self.args[0]
 
+    @property
+    def __signature__(self) -> Signature:
+        return signature(MethodType(self.func, self.__self__))
+
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.func, name)
-        if name == "__wrapped__":
-            return MethodType(found, self.__self__)
         return functools.partial(found, self.__self__) if name.startswith("cache_") else found
 
 

@@ -142,7 +142,7 @@ class Flight:
                 self.other.waits.pop(self, None)
             self.flights._leave(self)
             waits = list(self.waits)
-            if self.on and not self.stale and self.outcome is not None and self.outcome.error is None:
+            if self.on and not self.stale and self.outcome is not None:
                 self.flights.shared += len(waits)
             self.on = False
             _on.discard(self)
@@ -219,7 +219,6 @@ class Flights:
             finally:
                 _inside.reset(token)
             self._land(flight, value)
-            flight.outcome = Outcome(value)
             return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
@@ -274,7 +273,6 @@ class Flights:
                 with suppress(ValueError):
                     _inside.reset(token)
             self._land(flight, value)
-            flight.outcome = Outcome(value)
             return value
         except Exception as error:
             flight.outcome = Outcome(error=error, traceback=error.__traceback__)
@@ -360,6 +358,7 @@ class Flights:
             self.keep(flight.key, value)
             if flight.stale:
                 self.drop(flight.key, value)
+        flight.outcome = Outcome(value)
 
     def _leave(self, flight: Flight) -> None:
         rest = tuple(each for each in self._on.get(flight.hash, ()) if each is not flight)

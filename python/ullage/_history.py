@@ -4,11 +4,10 @@ import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, MutableSequence
 from reprlib import recursive_repr
-from types import GenericAlias
 from typing import Any, SupportsIndex, cast
 
 from ullage import _core, _registry, _sizes
-from ullage._state import Portable, is_inline
+from ullage._state import Portable, check_hooks, is_inline
 from ullage._stats import HistoryStats
 from ullage._times import Lifetime, nanoseconds
 
@@ -45,7 +44,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     - Iteration goes over what was there when it began, less what has fallen off since; others may append meanwhile.
     - `isinstance(ring, list)` is False, on purpose: code in C would write to a list past its bound. A function that
       insists on a list wants `list(ring)` or `ring[:]`.
-    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring.
+    - Slices, `+` and `*` give lists; `+=` and `*=` change the ring. `plain += ring` makes a new list of a plain one, as
+      `plain + ring` does; `plain.extend(ring)` changes it.
     - `sort` raises ValueError if the ring changes meanwhile.
 
     Safe to use from many threads.
@@ -53,7 +53,6 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
 
     __slots__ = ("_settings",)
     __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_drop", "timer")
     _parts = 1
 
@@ -78,9 +77,7 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
             raise TypeError("max_bytes weighs items itself; with a weigher of your own, give max_weight")
         if max_weight is not None and weigher is None:
             raise TypeError("max_weight needs a weigher")
-        for hook, what in ((weigher, "weigher"), (on_drop, "on_drop"), (timer, "timer")):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        check_hooks(weigher=weigher, on_drop=on_drop, timer=timer)
         length = None if maxlen is _UNSET else _sizes.count(maxlen, "maxlen")
         pinned = _sizes.whole(keep_first, "keep_first")
         if length is not None and pinned >= length:
@@ -112,7 +109,8 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
     @property
     def maxlen(self) -> int | None:
         """The most items, or None. Shrinking drops the oldest at once."""
-        return self._maxlen
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings["maxlen"]) if self._maxlen is None else self._maxlen
 
     @maxlen.setter
     def maxlen(self, maxlen: int | None) -> None:
@@ -137,16 +135,6 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         self._max_weight = min(weight or _NO_BOUND, _NO_BOUND)
         self._settings = {**self._settings, "max_bytes" if in_bytes else "max_weight": weight}
 
-    @property
-    def name(self) -> str | None:
-        """What reports call it."""
-        return cast("str | None", self._settings["name"])
-
-    @property
-    def ttl(self) -> Lifetime:
-        """What `ttl` was given."""
-        return cast(Lifetime, self._settings["ttl"])
-
     def stats(self) -> HistoryStats:
         """A snapshot of the counts; two can be subtracted."""
         return HistoryStats(
@@ -165,10 +153,6 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
 
     def _sample(self, n: int) -> list[tuple[Any]]:
         return [(item,) for item in self[:: -(-len(self) // n) or 1]]
-
-    # What left is freed a little with each write, of any container; these do it now, for all.
-    reclaim = staticmethod(_core.reclaim)
-    flush = staticmethod(_core.flush)
 
     # A list's and a deque's surface.
 
@@ -324,9 +308,6 @@ class HistoryRing(Portable, _core.HistoryRing):  # type: ignore[type-arg]
         return f"{type(self).__name__}({self.maxlen}, [{', '.join(items)}])"
 
     # Copying.
-
-    def _contents(self) -> list[tuple[Any, int, int | None]]:
-        return self._export()
 
     def _refill(self, contents: list[tuple[Any, int, int | None]]) -> None:
         # Pinned items stay, though their time may be over.

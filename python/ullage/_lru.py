@@ -1,16 +1,15 @@
 """LRUCache: the surface of a dict over the core's map."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from reprlib import recursive_repr
-from types import GenericAlias
 from typing import Any, cast
 
 from ullage import _core, _registry, _sizes
 from ullage._causes import Cause
-from ullage._state import Portable, is_inline
+from ullage._state import Portable, check_hooks, is_inline
 from ullage._stats import CacheStats
 from ullage._times import Lifetime, nanoseconds, seconds
-from ullage._views import Items, Keys, Values
+from ullage._views import Viewed
 
 _UNSET: Any = object()
 _POLICIES = ("lru",)
@@ -19,7 +18,7 @@ _FOR_EVER = 2**64 - 1
 
 
 @_core.with_raw_methods
-class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
+class LRUCache(Portable, Viewed, _core.LRUCache):  # type: ignore[type-arg]
     """A dict that keeps what was used last.
 
     `LRUCache(1000)` holds at most 1,000 entries; `LRUCache(max_bytes="512 MiB")` at most that much memory, as
@@ -54,8 +53,6 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     """
 
     __slots__ = ("_settings",)
-    __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_evict", "timer")
 
     def __init__(
@@ -79,9 +76,7 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
             raise TypeError("max_bytes weighs entries itself; with a weigher of your own, give maxsize")
         if policy not in _POLICIES:
             raise ValueError(f"policy must be one of {', '.join(_POLICIES)}; got {policy!r}")
-        for hook, what in ((weigher, "weigher"), (on_evict, "on_evict"), (timer, "timer")):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        check_hooks(weigher=weigher, on_evict=on_evict, timer=timer)
         inline = is_inline(drop)
         if max_bytes is None:
             bound = _sizes.count(maxsize, "maxsize")
@@ -129,19 +124,9 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
         self._settings = {**self._settings, "max_bytes" if in_bytes else "maxsize": bound}
 
     @property
-    def name(self) -> str | None:
-        """What reports call it."""
-        return cast("str | None", self._settings["name"])
-
-    @property
     def policy(self) -> str:
         """How the next victim is chosen."""
         return cast(str, self._settings["policy"])
-
-    @property
-    def ttl(self) -> Lifetime:
-        """What `ttl` was given."""
-        return cast(Lifetime, self._settings["ttl"])
 
     @property
     def idle(self) -> Lifetime:
@@ -151,10 +136,6 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
     def stats(self) -> CacheStats:
         """A snapshot of the counts; two can be subtracted. Taking one changes none."""
         return CacheStats(**self._stats())
-
-    # What left is freed a little with each write, of any container; these do it now, for all.
-    reclaim = staticmethod(_core.reclaim)
-    flush = staticmethod(_core.flush)
 
     # One entry.
 
@@ -210,29 +191,6 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
 
     # A dict's surface.
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._walk(0, False)
-
-    def __reversed__(self) -> Iterator[Any]:
-        return self._walk(0, True)
-
-    def keys(self) -> Keys[Any]:
-        """A set-like view on the keys, least recently used first."""
-        return Keys(cast("Mapping[Any, Any]", self))
-
-    def values(self) -> Values[Any]:
-        """A view on the values, least recently used first."""
-        return Values(cast("Mapping[Any, Any]", self))
-
-    def items(self) -> Items[Any, Any]:
-        """A set-like view on the pairs, least recently used first."""
-        return Items(cast("Mapping[Any, Any]", self))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return _as_dict(cast("Mapping[Any, Any]", self)) == _as_dict(other)
-
     def __or__(self, other: object) -> "LRUCache":
         if not isinstance(other, Mapping):
             return NotImplemented
@@ -264,9 +222,6 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
 
     # Copying.
 
-    def _contents(self) -> list[tuple[Any, Any, int, int | None]]:
-        return self._export()
-
     def _refill(self, contents: list[tuple[Any, Any, int, int | None]]) -> None:
         for key, value, weight, left in contents:
             if left != 0:
@@ -276,13 +231,6 @@ class LRUCache(Portable, _core.LRUCache):  # type: ignore[type-arg]
 def _own(ttl: Lifetime) -> int | None:
     """An entry's own lifetime in nanoseconds; for ever is a very long one, since None means the cache's."""
     return None if ttl is None else nanoseconds(ttl) or _FOR_EVER
-
-
-def _as_dict(mapping: Mapping[Any, Any]) -> dict[Any, Any]:
-    """A mapping as a dict, without using an entry of ours."""
-    if isinstance(mapping, _core.LRUCache | _core.TransferMap):
-        return {key: value for key, value, *_ in mapping._export()}
-    return dict(mapping.items())
 
 
 MutableMapping.register(LRUCache)

@@ -5,10 +5,11 @@ import pickle
 import threading
 from collections.abc import Callable
 from copy import deepcopy
-from types import MethodType
-from typing import Any, TypeVar, get_args
+from types import GenericAlias, MethodType
+from typing import Any, TypeVar, cast, get_args
 
-from ullage._times import nanoseconds, seconds
+from ullage._core import flush, reclaim
+from ullage._times import Lifetime, nanoseconds, seconds
 
 T = TypeVar("T", bound="Portable")
 
@@ -16,19 +17,18 @@ T = TypeVar("T", bound="Portable")
 class Portable:
     """A container that can be made again from its settings and its contents.
 
-    A class gives `_settings`, the arguments of its own `__init__`, and `_contents` and `_refill`. A hook that pickle
+    A class gives `_settings`, the arguments of its own `__init__`, and `_export` and `_refill`. A hook that pickle
     cannot take stays behind, except for a weigher: without it the bound would mean something else, so that fails.
     """
 
     __slots__ = ()
+    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _settings: dict[str, Any]
     _hook_names: tuple[str, ...] = ()
-    # A row of `_contents`: so many objects, so many numbers, and the nanoseconds left or None.
+    # A row of `_export`: so many objects, so many numbers, and the nanoseconds left or None.
     _parts = 2
     _numbers = 1
-
-    def _contents(self) -> Any:
-        raise NotImplementedError
+    _export: Any
 
     def _refill(self, contents: Any) -> None:
         raise NotImplementedError
@@ -40,6 +40,20 @@ class Portable:
             return "bytes"
         return "entries" if self._settings.get("weigher") is None else "weight"
 
+    @property
+    def name(self) -> str | None:
+        """What reports call it."""
+        return cast("str | None", self._settings["name"])
+
+    @property
+    def ttl(self) -> Lifetime:
+        """What `ttl` was given."""
+        return cast(Lifetime, self._settings["ttl"])
+
+    # What left is freed a little with each write, of any container; these do it now, for all.
+    reclaim = staticmethod(reclaim)
+    flush = staticmethod(flush)
+
     def _empty(self: T) -> T:
         """One like this one, without contents."""
         new = _blank(type(self))
@@ -49,7 +63,7 @@ class Portable:
     def __copy__(self: T) -> T:
         new = self._empty()
         _add(new, self.__getstate__())
-        new._refill(self._contents())
+        new._refill(self._export())
         return new
 
     def copy(self: T) -> T:
@@ -68,7 +82,7 @@ class Portable:
         new = memo[id(self)] = _blank(type(self))
         _set_up(new, self._settings, memo)
         _add(new, deepcopy(self.__getstate__(), memo))
-        new._refill(deepcopy(self._contents(), memo))
+        new._refill(deepcopy(self._export(), memo))
         return new
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -89,7 +103,7 @@ class Portable:
         finally:
             trials.discard(id(self))
         # All in the state, nothing in the arguments: a hook or an entry may lead back to this container.
-        state = settings, self.__getstate__(), self._contents()
+        state = settings, self.__getstate__(), self._export()
         return _blank, (type(self),), state, None, None, _restore
 
     def __getstate__(self) -> Any:
@@ -117,7 +131,7 @@ class Portable:
             if name != "weigher" and name not in self._hook_names
         }
         parts = self._parts
-        rows = [[*map(encode, row[:parts]), *row[parts:]] for row in self._contents()]
+        rows = [[*map(encode, row[:parts]), *row[parts:]] for row in self._export()]
         return {"ullage": type(self).__name__, **settings, "contents": rows}
 
     @classmethod
@@ -164,6 +178,13 @@ class Portable:
 
         to_json = core_schema.plain_serializer_function_ser_schema(serialize, info_arg=True)
         return core_schema.no_info_wrap_validator_function(validate, plain, serialization=to_json)
+
+
+def check_hooks(**hooks: Any) -> None:
+    """Raises TypeError for a hook that cannot be called."""
+    for name, hook in hooks.items():
+        if hook is not None and not callable(hook):
+            raise TypeError(f"{name} must be callable, or None; got {type(hook).__name__}")
 
 
 def is_inline(drop: str) -> bool:

@@ -1,7 +1,7 @@
 """Snapshots of what containers have done."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TypeVar
 
 T = TypeVar("T", bound="_Stats")
@@ -9,18 +9,16 @@ T = TypeVar("T", bound="_Stats")
 
 @dataclass(frozen=True)
 class _Stats:
+    @classmethod
+    def counted(cls) -> list[str]:
+        """The names of the counts."""
+        return [each.name for each in fields(cls) if each.metadata.get("counts", True)]
+
     def __sub__(self: T, earlier: T) -> T:
         """What was done between two snapshots: counts are subtracted, levels stay those of the later one."""
         if type(earlier) is not type(self):
             return NotImplemented
-        return type(self)(
-            **{
-                each.name: getattr(self, each.name) - getattr(earlier, each.name)
-                if each.metadata.get("counts", True)
-                else getattr(self, each.name)
-                for each in fields(self)
-            }
-        )
+        return replace(self, **{name: getattr(self, name) - getattr(earlier, name) for name in self.counted()})
 
 
 # For a field that tells how things are, not how often something happened.
@@ -119,8 +117,3 @@ class InstanceStats(_Stats):
     peak: Mapping[str, int] = field(metadata=LEVEL)
     budget: Mapping[str, int] = field(metadata=LEVEL)
     maxsize: int | None = field(metadata=LEVEL)
-
-    @classmethod
-    def counted(cls) -> list[str]:
-        """The names of the counts."""
-        return [each.name for each in fields(cls) if each.metadata.get("counts", True)]

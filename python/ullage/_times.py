@@ -25,19 +25,13 @@ def nanoseconds(lifetime: Lifetime, name: str = "ttl") -> int | None:
         try:
             seconds = float(lifetime)
         except OverflowError:
-            _sign_checked(lifetime, name)
-            return None
+            # An integer beyond every float.
+            seconds = math.inf if lifetime > 0 else -math.inf
     if math.isnan(seconds) or seconds <= 0:
         raise ValueError(f"{name} must be more than 0 seconds, or None for ever; got {lifetime!r}")
     if seconds >= _NEVER / 1e9:
         return None
     return max(round(seconds * 1e9), 1)
-
-
-def _sign_checked(lifetime: float, name: str) -> None:
-    """An integer beyond every float: for ever, unless it is negative."""
-    if lifetime < 0:
-        raise ValueError(f"{name} must be more than 0 seconds, or None for ever; got {lifetime!r}")
 
 
 def seconds(span: int | None) -> float | None:

@@ -1,23 +1,22 @@
 """TransferMap: the surface of a mapping over the core's expiring map."""
 
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from itertools import islice
 from reprlib import recursive_repr
-from types import GenericAlias
 from typing import Any, cast
 
 from ullage import _core, _registry, _sizes
-from ullage._lru import _SHOWN, _as_dict
-from ullage._state import Portable, is_inline
+from ullage._lru import _SHOWN
+from ullage._state import Portable, check_hooks, is_inline
 from ullage._stats import TransferStats
 from ullage._times import Lifetime, nanoseconds, seconds
-from ullage._views import Items, Keys, Values
+from ullage._views import Viewed
 
 _ON_FULL = ("raise", "evict")
 
 
 @_core.with_raw_methods
-class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
+class TransferMap(Portable, Viewed, _core.TransferMap):  # type: ignore[type-arg]
     """Things in flight, each with a deadline.
 
     `begin` puts a handle in flight, `complete` or `fail` ends it. What is not ended in time expires: it is invisible at
@@ -45,8 +44,6 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     """
 
     __slots__ = ("_settings",)
-    __hash__ = None  # type: ignore[assignment]
-    __class_getitem__ = classmethod(GenericAlias)  # type: ignore[var-annotated]
     _hook_names = ("on_expire", "timer")
     _numbers = 0
 
@@ -63,9 +60,7 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
     ) -> None:
         if on_full not in _ON_FULL:
             raise ValueError(f"on_full must be one of {', '.join(_ON_FULL)}; got {on_full!r}")
-        for hook, what in ((on_expire, "on_expire"), (timer, "timer")):
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        check_hooks(on_expire=on_expire, timer=timer)
         bound = _sizes.count(maxsize, "maxsize")
         self._configure(nanoseconds(ttl), _sizes.stored(bound), on_full == "evict", on_expire, timer, is_inline(drop))
         self._settings = {
@@ -80,14 +75,10 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
         _registry.register(self)
 
     @property
-    def name(self) -> str | None:
-        """What reports call it."""
-        return cast("str | None", self._settings["name"])
-
-    @property
     def maxsize(self) -> int | None:
         """The most entries that are live at once, or None. Shrinking lets those with the nearest deadlines expire."""
-        return self._bound
+        # A bound that nothing can reach is none to the core.
+        return cast("int | None", self._settings["maxsize"]) if self._bound is None else self._bound
 
     @maxsize.setter
     def maxsize(self, maxsize: int | None) -> None:
@@ -95,21 +86,12 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
         self._bound = _sizes.stored(bound)
         self._settings = {**self._settings, "maxsize": bound}
 
-    @property
-    def ttl(self) -> Lifetime:
-        """What `ttl` was given."""
-        return cast(Lifetime, self._settings["ttl"])
-
     def stats(self) -> TransferStats:
         """A snapshot of the counts; two can be subtracted. Taking one changes none."""
         return TransferStats(**self._stats())
 
     def _sample(self, n: int) -> list[tuple[Any, Any]]:
         return list(islice(self.items(), n))
-
-    # What left is freed a little with each write, of any container; these do it now, for all.
-    reclaim = staticmethod(_core.reclaim)
-    flush = staticmethod(_core.flush)
 
     # Deadlines.
 
@@ -133,32 +115,9 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Begins every pair of a mapping or of an iterable, then those given by name."""
-        if isinstance(other, _core.LRUCache | _core.TransferMap):
+        if isinstance(other, Viewed):
             other = [(key, value) for key, value, *_ in other._export()]
         MutableMapping.update(cast("MutableMapping[Any, Any]", self), other, **more)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self._walk(0, False)
-
-    def __reversed__(self) -> Iterator[Any]:
-        return self._walk(0, True)
-
-    def keys(self) -> Keys[Any]:
-        """A set-like view on the live keys, in the order in which they began."""
-        return Keys(cast("Mapping[Any, Any]", self))
-
-    def values(self) -> Values[Any]:
-        """A view on the live handles."""
-        return Values(cast("Mapping[Any, Any]", self))
-
-    def items(self) -> Items[Any, Any]:
-        """A set-like view on the live pairs."""
-        return Items(cast("Mapping[Any, Any]", self))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Mapping):
-            return NotImplemented
-        return _as_dict(cast("Mapping[Any, Any]", self)) == _as_dict(other)
 
     @recursive_repr("...")
     def __repr__(self) -> str:
@@ -171,9 +130,6 @@ class TransferMap(Portable, _core.TransferMap):  # type: ignore[type-arg]
         return f"{type(self).__name__}({self.ttl!r}, {{{', '.join(pairs)}}})"
 
     # Copying.
-
-    def _contents(self) -> list[tuple[Any, Any, int | None]]:
-        return self._export()
 
     def _refill(self, contents: list[tuple[Any, Any, int | None]]) -> None:
         for key, handle, left in contents:

@@ -9,6 +9,8 @@ from contextvars import copy_context
 from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ullage._signal import Signal
+
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
     from concurrent.futures import Future
@@ -54,9 +56,9 @@ class Threads:
         return function()
 
     @staticmethod
-    def signal() -> "threading.Event":
+    def signal() -> Signal:
         """Something to wait for, set once, by any thread."""
-        return threading.Event()
+        return Signal()
 
     @staticmethod
     async def wait(signal: Any, timeout: float) -> bool:

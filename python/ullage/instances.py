@@ -19,6 +19,8 @@ from ullage._budget import Budget, Cost, Given
 from ullage._errors import Full, report
 from ullage._flight import Flights
 from ullage._leases import CLOSING, LIVE, LOADING, NOTHING, RETIRED, Entry, Lease
+from ullage._signal import Signal
+from ullage._state import check_hooks
 from ullage._stats import InstanceStats
 from ullage._times import Lifetime, nanoseconds
 from ullage._ways import Tasks, Threads, Way, me, result, running_loop, start, submit
@@ -124,10 +126,7 @@ class InstanceCache(Generic[K, V]):
     ) -> None:
         if not callable(loader):
             raise TypeError(f"loader must be callable; got {type(loader).__name__}")
-        hooks = {"weigher": weigher, "close": close, "cost_hint": cost_hint, "timer": timer}
-        for what, hook in hooks.items():
-            if hook is not None and not callable(hook):
-                raise TypeError(f"{what} must be callable, or None; got {type(hook).__name__}")
+        check_hooks(weigher=weigher, close=close, cost_hint=cost_hint, timer=timer)
         if on_full not in ("raise", "wait"):
             raise ValueError(f"on_full must be 'raise' or 'wait'; got {on_full!r}")
         if (budget is None) != (weigher is None and cost_hint is None):
@@ -163,7 +162,7 @@ class InstanceCache(Generic[K, V]):
         self._changes = 0
         # When somebody must look for idle objects and long leases next, and what wakes the thread that does.
         self._due = math.inf
-        self._bell: threading.Event | None = None
+        self._bell: Signal | None = None
         self._closed = False
         _registry.register(self)
         _caches.add(self)
@@ -684,7 +683,7 @@ class InstanceCache(Generic[K, V]):
         if self._bell is not None:
             self._bell.set()
             return
-        self._bell = threading.Event()
+        self._bell = Signal()
         # Held weakly: a thread must not keep a cache alive.
         cache = weakref.ref(self, lambda _, bell=self._bell: bell.set())  # type: ignore[misc]
         threading.Thread(target=_watch, args=(cache, self._bell), name="ullage idle", daemon=True).start()
@@ -758,7 +757,7 @@ class InstanceCache(Generic[K, V]):
                 lease.warn(f"{self!r}: {entry.key!r} is not closed at exit, since this lease has not ended")
 
 
-def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event) -> None:
+def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: Signal) -> None:
     """What the thread of a cache with `idle` or `lease_warning` does while there is something to wait for."""
     while (alive := cache()) is not None:
         try:
@@ -770,7 +769,6 @@ def _watch(cache: "weakref.ref[InstanceCache[Any, Any]]", bell: threading.Event)
         if pause is None:
             return
         bell.wait(pause)
-        bell.clear()
 
 
 def _seconds(lifetime: Lifetime, name: str) -> float:

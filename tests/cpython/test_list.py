@@ -1,4 +1,4 @@
-"""What the interpreter asks of every sequence and of `list`, asked of a ring without a bound."""
+"""What the interpreter asks of every sequence, of `list`, its sorting and `bisect`, asked of a ring without a bound."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -33,3 +33,7 @@ EXCLUDED = {
 module = load("test.test_list", list=Ring)
 TestList = exclude(module.ListTest, EXCLUDED)
 TestList.type2test = Ring
+
+TestDecorateSortUndecorate = load("test.test_sort", list=Ring).TestDecorateSortUndecorate
+bisect = load("test.test_bisect", UserList=Ring)
+TestBisectC, TestInsortC = bisect.TestBisectC, bisect.TestInsortC

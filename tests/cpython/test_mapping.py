@@ -1,4 +1,4 @@
-"""What the interpreter asks of mappings, of `dict` and of `OrderedDict`, asked of an LRUCache made as a dict is."""
+"""What the interpreter asks of mappings, of `dict` and of `OrderedDict`, asked of ours, made as a dict is."""
 
 import ast
 import importlib.util
@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from suites import exclude, load
-from ullage import LRUCache
+from ullage import LRUCache, TransferMap
 
 
 class Bounded(LRUCache):
@@ -26,6 +26,16 @@ class Bounded(LRUCache):
         for key in iterable:
             new[key] = value
         return new
+
+
+class Transfers(TransferMap):
+    """Made as a dict is made, with entries that never expire."""
+
+    __slots__ = ()
+
+    def __init__(self, iterable: Any = (), /, **more: Any) -> None:
+        super().__init__(None)
+        self.update(iterable, **more)
 
 
 class Displays(ast.NodeTransformer):
@@ -62,6 +72,7 @@ HASHED_BEFORE = "counts the hash that the display takes, too; test_reentrancy ha
 
 IN_ALL = {"test_popitem": "popitem(42) means popitem(last=True), as for OrderedDict, whose tests leave this one out"}
 IN_MAPPING = {**IN_ALL, "test_repr": REPR}
+IN_TRANSFERS = {"test_fromkeys": "a TransferMap has none, as a MutableMapping has none", "test_repr": REPR}
 
 IN_ORDERED_DICT = {
     "test_copying": "`eval(repr(...))`: " + REPR,
@@ -146,6 +157,8 @@ TestBasic = asked(mapping_tests.BasicTestMappingProtocol, IN_ALL, type2test=Boun
 TestSubclass = asked(mapping_tests.BasicTestMappingProtocol, IN_ALL, type2test=Sub)
 TestMapping = asked(mapping_tests.TestMappingProtocol, IN_ALL, type2test=Bounded)
 TestHashMapping = asked(mapping_tests.TestHashMappingProtocol, IN_MAPPING, type2test=Bounded)
+TestTransfers = asked(mapping_tests.TestMappingProtocol, IN_TRANSFERS, type2test=Transfers)
+TestHashTransfers = asked(mapping_tests.TestHashMappingProtocol, IN_TRANSFERS, type2test=Transfers)
 TestOrderedDict = asked(
     ordered.CPythonOrderedDictTests, IN_ORDERED_DICT, OrderedDict=Bounded, module=sys.modules[__name__]
 )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from example import assert_stock_grows_and_ours_stays_flat, played
 
 for package in ("flask_caching", "numpy", "matplotlib", "psutil", "rich"):
     pytest.importorskip(package, reason=f'{package} is missing: pip install "ullage[flask-caching,demo]" numpy')
@@ -17,23 +16,11 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc"),
 ]
-EXAMPLES = Path(__file__).parents[2] / "examples"
-MIB = 1 << 20
-
-
-def played(name: str, folder: Path) -> dict[str, Any]:
-    numbers, picture = folder / "numbers.json", folder / "picture.png"
-    command = [sys.executable, EXAMPLES / f"{name}.py", "--quick", "--json", numbers, "--png", picture]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    told: dict[str, Any] = json.loads(numbers.read_text())
-    return told
 
 
 @pytest.fixture(scope="module")
 def ways(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    return {run["way"]: run for run in played("docsgpt", tmp_path_factory.mktemp("docsgpt"))["sides"]}
+    return {run["way"]: run for run in played("docsgpt", tmp_path_factory.mktemp("docsgpt"), "--quick")["sides"]}
 
 
 def test_eight_cold_threads_load_once(ways: dict[str, dict[str, Any]]) -> None:
@@ -65,13 +52,4 @@ def test_clients_are_told_apart_by_the_whole_token_and_leave(ways: dict[str, dic
 
 
 def test_cached_answers_keep_to_their_bytes(tmp_path: Path) -> None:
-    story = played("flask_answers", tmp_path)
-
-    def growth(side: dict[str, Any]) -> int:
-        """What the last sixth of the load added."""
-        memory = [rss for _, rss, *_ in side["windows"]]
-        assert len(memory) == 60
-        return int(memory[-1] - memory[-10])
-
-    assert growth(story["stock"]) > 8 * MIB
-    assert growth(story["ours"]) < 2 * MIB
+    assert_stock_grows_and_ours_stays_flat(played("flask_answers", tmp_path, "--quick"))

@@ -8,18 +8,19 @@ import json
 import re
 import subprocess
 import sys
-import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 pytest.importorskip("workflows.plugins.basic", reason="LlamaIndex workflows are not installed: ullage[llama-index]")
 
-from pydantic import BaseModel, ConfigDict
+from llama_workflows import EVENTS, SECONDS, TICKS, Carrier, Loop, Payload, Turn, run
+from places import held, owner_of
+from pydantic import BaseModel
 from ullage import HistoryRing, LRUCache, TransferMap
 from ullage.integrations import llama_index
 from workflows import Context, Workflow, step
@@ -33,8 +34,6 @@ from workflows.runtime.control_loop import rebuild_state_from_ticks, reduce
 
 pytestmark = pytest.mark.integration
 
-TICKS, EVENTS = 8, 16
-SECONDS = 30
 REPLACED = [
     "workflows.plugins.basic:AsyncioAdapterQueues.__init__",
     "workflows.plugins.basic:BasicRuntime.run_workflow",
@@ -56,10 +55,6 @@ BUILT_ON = [
 ]
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(main(), SECONDS))
-
-
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     yield
@@ -69,65 +64,6 @@ def restored() -> Iterator[None]:
 @pytest.fixture
 def installed() -> None:
     llama_index.install(ticks=TICKS, events=EVENTS)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-class Payload:
-    """Something big: `live` knows whether it is still there."""
-
-    live: ClassVar[weakref.WeakSet[Payload]] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        self.live.add(self)
-
-
-class Loaded(Event):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    payload: Payload
-
-
-class Turn(Event):
-    number: int
-
-
-class Carrier(Workflow):
-    """A payload in an event, in the store, in the event stream, and on the way to an exception."""
-
-    fails = False
-
-    @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Loaded:
-        await ctx.store.set("value", Payload())
-        return Loaded(payload=Payload())
-
-    @step
-    async def end(self, ctx: Context, ev: Loaded) -> StopEvent:
-        ctx.write_event_to_stream(ev)
-        if self.fails:
-            raise ValueError("as told")
-        return StopEvent(result="done")
-
-
-class Loop(Workflow):
-    """So many turns, and `each` after every one of them."""
-
-    each: Callable[[int, Context], Coroutine[Any, Any, None]]
-
-    @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Turn:
-        return Turn(number=ev.turns)
-
-    @step
-    async def turn(self, ctx: Context, ev: Turn) -> Turn | StopEvent:
-        await self.each(ev.number, ctx)
-        return Turn(number=ev.number - 1) if ev.number else StopEvent(result="done")
 
 
 class Item(Event):
@@ -293,7 +229,6 @@ def test_cycles_through_our_containers_are_collected(installed: None, kind: type
 
     async def main() -> None:
         for _ in range(5):
-            workflow = Loop(timeout=None)
             holder = Holder()
             container = kind(5)
 
@@ -302,7 +237,7 @@ def test_cycles_through_our_containers_are_collected(installed: None, kind: type
                 container.append(holder) if kind is HistoryRing else container.__setitem__("holder", holder)
                 await ctx.store.set("container", container)
 
-            workflow.each = keep
+            workflow = Loop(keep)
             await workflow.run(turns=1)
 
     run(main)
@@ -325,7 +260,6 @@ def test_log_and_queue_keep_to_their_bounds_and_checkpoints_cost_the_same(
         return stock(*args, **kwargs)
 
     async def main() -> None:
-        workflow = Loop(timeout=None)
         costs, sizes = set(), set()
 
         async def checkpoint(number: int, ctx: Context) -> None:
@@ -336,7 +270,7 @@ def test_log_and_queue_keep_to_their_bounds_and_checkpoints_cost_the_same(
                 sizes.add(len(json.dumps(saved)) // 50)
                 assert await handler.ctx.running_steps() == ["turn"]
 
-        workflow.each = checkpoint
+        workflow = Loop(checkpoint)
         handler = workflow.run(turns=4000)
         assert await handler == "done"
         queues = handler._external_adapter._queues
@@ -434,11 +368,8 @@ def test_the_journal_is_that_of_stock_and_restores_the_run(installed: None) -> N
 
 
 def test_a_journal_that_comes_too_late_says_so(installed: None) -> None:
-    async def nothing(number: int, ctx: Context) -> None: ...
-
     async def main() -> None:
-        workflow = Loop(timeout=None)
-        workflow.each = nothing
+        workflow = Loop()
         handler = workflow.run(turns=50)
         await handler
         with pytest.raises(RuntimeError, match=r"ticks 0 to \d+ .* are folded into its state"):
@@ -452,11 +383,8 @@ def test_a_journal_that_comes_too_late_says_so(installed: None) -> None:
 def test_without_a_bound_on_ticks_the_log_stays_whole() -> None:
     llama_index.install(ticks=None)
 
-    async def nothing(number: int, ctx: Context) -> None: ...
-
     async def main() -> None:
-        workflow = Loop(timeout=None)
-        workflow.each = nothing
+        workflow = Loop()
         handler = workflow.run(turns=50)
         await handler
         records = [record.seq async for record in basic.basic_runtime.journal(handler.run_id)]
@@ -466,14 +394,13 @@ def test_without_a_bound_on_ticks_the_log_stays_whole() -> None:
     run(main)
 
 
+async def write(number: int, ctx: Context) -> None:
+    ctx.write_event_to_stream(Item(number=number))
+
+
 def test_events_that_fit_are_all_read_in_order(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
-        async def write(number: int, ctx: Context) -> None:
-            ctx.write_event_to_stream(Item(number=number))
-
-        workflow.each = write
+        workflow = Loop(write)
         handler = workflow.run(turns=2)
         await handler
         seen = [event.number async for event in handler.stream_events() if isinstance(event, Item)]
@@ -484,8 +411,6 @@ def test_events_that_fit_are_all_read_in_order(installed: None) -> None:
 
 def test_a_slow_reader_gets_every_event_and_the_bound_is_back_when_it_leaves(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
         async def write(number: int, ctx: Context) -> None:
             ctx.write_event_to_stream(Item(number=number))
             if number == 400:
@@ -493,7 +418,7 @@ def test_a_slow_reader_gets_every_event_and_the_bound_is_back_when_it_leaves(ins
                 await leave.wait()
 
         begun, leave = asyncio.Event(), asyncio.Event()
-        workflow.each = write
+        workflow = Loop(write)
         handler = workflow.run(turns=500)
         queue = handler._external_adapter._queues.publish_queue
         seen = []
@@ -513,12 +438,7 @@ def test_a_slow_reader_gets_every_event_and_the_bound_is_back_when_it_leaves(ins
 
 def test_a_reader_is_told_of_events_that_were_dropped(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
-        async def write(number: int, ctx: Context) -> None:
-            ctx.write_event_to_stream(Item(number=number))
-
-        workflow.each = write
+        workflow = Loop(write)
         handler = workflow.run(turns=100)
         await handler
         with pytest.warns(RuntimeWarning, match=r"\d+ events of this run were dropped") as warned:
@@ -537,13 +457,11 @@ def test_a_fold_that_fails_leaves_no_wrong_state(
         raise ArithmeticError("no fold today")
 
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
         async def breaks(number: int, ctx: Context) -> None:
             if number == 10:
                 monkeypatch.setattr(import_module("workflows.runtime.control_loop"), "rebuild_state_from_ticks", broken)
 
-        workflow.each = breaks
+        workflow = Loop(breaks)
         handler = workflow.run(turns=20)
         assert await handler == "done"
         with pytest.raises(AttributeError, match="init_state"):
@@ -753,17 +671,8 @@ def test_patches_carry_contents_and_bounds(installed: None, state: Any) -> None:
 # install and uninstall.
 
 
-def owner_of(where: str) -> tuple[Any, str]:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return owner, name
-
-
 def everything() -> list[Any]:
-    return [vars(owner)[name] for owner, name in map(owner_of, REPLACED)] + [dict(serializers._framework_types)]
+    return [*held(REPLACED), dict(serializers._framework_types)]
 
 
 def test_uninstall_puts_everything_back() -> None:
@@ -802,12 +711,10 @@ def test_bounds_are_checked_before_anything_is_changed(bound: Any) -> None:
 
 def test_runs_go_on_over_install_and_uninstall() -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
         async def change(number: int, ctx: Context) -> None:
             llama_index.uninstall() if number % 2 else llama_index.install(ticks=2, events=2)
 
-        workflow.each = change
+        workflow = Loop(change)
         for _ in range(3):
             handler = workflow.run(turns=20)
             assert await handler == "done"
@@ -822,13 +729,11 @@ def test_a_run_that_outlives_install_or_uninstall_has_an_exact_journal(bounded_a
         llama_index.install(ticks=4) if bounded else llama_index.uninstall()
 
     async def main() -> None:
-        workflow = Loop(timeout=None)
-
         async def half_way(number: int, ctx: Context) -> None:
             if number == 10:
                 switch(not bounded_at_first)
 
-        workflow.each = half_way
+        workflow = Loop(half_way)
         switch(bounded_at_first)
         handler = workflow.run(turns=20)
         await handler

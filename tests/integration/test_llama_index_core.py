@@ -4,21 +4,20 @@ import asyncio
 import gc
 import json
 import logging
-import weakref
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
 pytest.importorskip("llama_index.core.workflow.checkpointer", reason="there is no old llama-index-core here")
 
-from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+from llama_index.core.workflow import Context, StopEvent
 from llama_index.core.workflow.checkpointer import WorkflowCheckpointer
 from llama_index.core.workflow.context_serializers import JsonPickleSerializer, JsonSerializer
 from llama_index.core.workflow.errors import WorkflowRuntimeError
-from pydantic import ConfigDict
+from llama_workflows import EVENTS, TICKS, Carrier, Loop, Payload, Turn, run
+from places import held, owner_of
 from ullage import HistoryRing, LRUCache, TransferMap
 from ullage.integrations import llama_index
 
@@ -28,8 +27,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 
-TICKS, EVENTS = 8, 16
-SECONDS = 30
 CONTEXT = "llama_index.core.workflow.context:Context"
 WORKFLOW = "llama_index.core.workflow.workflow:Workflow"
 REPLACED = [
@@ -42,10 +39,6 @@ REPLACED = [
 ]
 
 
-def run(main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    return asyncio.run(asyncio.wait_for(main(), SECONDS))
-
-
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     yield
@@ -55,64 +48,6 @@ def restored() -> Iterator[None]:
 @pytest.fixture
 def installed() -> None:
     llama_index.install(ticks=TICKS, events=EVENTS)
-
-
-@pytest.fixture
-def no_collector() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
-
-
-class Payload:
-    """Something big: `live` knows whether it is still there."""
-
-    live: ClassVar["weakref.WeakSet[Payload]"] = weakref.WeakSet()
-
-    def __init__(self) -> None:
-        self.live.add(self)
-
-
-class Loaded(Event):
-    model_config = ConfigDict(arbitrary_types_allowed=True)
-    payload: Payload
-
-
-class Turn(Event):
-    number: int
-
-
-class Carrier(Workflow):
-    fails = False
-
-    @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Loaded:
-        await ctx.set("value", Payload())
-        return Loaded(payload=Payload())
-
-    @step
-    async def end(self, ctx: Context, ev: Loaded) -> StopEvent:
-        ctx.write_event_to_stream(ev)
-        if self.fails:
-            raise ValueError("as told")
-        return StopEvent(result="done")
-
-
-class Loop(Workflow):
-    each: Any
-
-    @step
-    async def begin(self, ctx: Context, ev: StartEvent) -> Turn:
-        return Turn(number=ev.turns)
-
-    @step
-    async def turn(self, ctx: Context, ev: Turn) -> Turn | StopEvent:
-        await self.each(ev.number, ctx)
-        return Turn(number=ev.number - 1) if ev.number else StopEvent(result="done")
-
-
-async def nothing(number: int, ctx: Context) -> None: ...
 
 
 async def carriers(workflow: Carrier, count: int = 5) -> list[Any]:
@@ -175,7 +110,6 @@ def test_clear_frees_what_a_kept_run_holds(
 def test_cycles_through_our_containers_are_collected(installed: None, kind: Any) -> None:
     async def main() -> None:
         for _ in range(5):
-            workflow = Loop(timeout=None)
             container = kind(5)
 
             async def keep(number: int, ctx: Context, container: Any = container) -> None:
@@ -184,7 +118,7 @@ def test_cycles_through_our_containers_are_collected(installed: None, kind: Any)
                 container.append(holder) if kind is HistoryRing else container.__setitem__("holder", holder)
                 await ctx.set("container", container)
 
-            workflow.each = keep
+            workflow = Loop(keep)
             await workflow.run(turns=1)
 
     run(main)
@@ -194,7 +128,6 @@ def test_cycles_through_our_containers_are_collected(installed: None, kind: Any)
 
 def test_logs_and_checkpoints_stay_flat(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
         sizes = set()
 
         async def checkpoint(number: int, ctx: Context) -> None:
@@ -204,7 +137,7 @@ def test_logs_and_checkpoints_stay_flat(installed: None) -> None:
             if number < 3900:
                 sizes.add(len(json.dumps(ctx.to_dict())) // 500)
 
-        workflow.each = checkpoint
+        workflow = Loop(checkpoint)
         handler = workflow.run(turns=4000)
         assert await handler == "done"
         assert len(handler.ctx._broker_log) == len(handler.ctx._accepted_events) == TICKS
@@ -220,14 +153,13 @@ def test_logs_and_checkpoints_stay_flat(installed: None) -> None:
 
 def test_a_restored_context_keeps_the_bounds_and_goes_on(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
         saved: list[Any] = []
 
         async def checkpoint(number: int, ctx: Context) -> None:
             if number == 20:
                 saved.append(json.loads(json.dumps(ctx.to_dict())))
 
-        workflow.each = checkpoint
+        workflow = Loop(checkpoint)
         assert await workflow.run(turns=50) == "done"
         ctx = Context.from_dict(workflow, saved[0])
         assert len(ctx._broker_log) == TICKS
@@ -239,8 +171,7 @@ def test_a_restored_context_keeps_the_bounds_and_goes_on(installed: None) -> Non
 
 def test_steps_and_checkpoints_work_as_before(installed: None) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-        workflow.each = nothing
+        workflow = Loop()
         handler = workflow.run(stepwise=True, turns=3)
         while not handler.is_done():
             event = await handler.run_step()
@@ -264,8 +195,7 @@ def test_steps_and_checkpoints_work_as_before(installed: None) -> None:
 @pytest.mark.parametrize("serializer", [JsonSerializer(), JsonPickleSerializer()], ids=["json", "pickle"])
 def test_values_keep_kind_contents_and_bound(installed: None, serializer: Any) -> None:
     async def main() -> None:
-        workflow = Loop(timeout=None)
-        workflow.each = nothing
+        workflow = Loop()
         ctx = Context(workflow)
         await ctx.set("cache", LRUCache(2, {"a": Turn(number=1), "b": HistoryRing(3, [1])}, ttl=3600))
         await ctx.set("history", HistoryRing(2, [1, 2, 3]))
@@ -291,25 +221,12 @@ def test_what_json_would_lose_fails_in_json_and_not_in_pickle(installed: None) -
         assert serializer.deserialize(serializer.serialize(value)) == value
 
 
-def owner_of(where: str) -> tuple[Any, str]:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return owner, name
-
-
-def everything() -> list[Any]:
-    return [vars(owner)[name] for owner, name in map(owner_of, REPLACED)]
-
-
 def test_uninstall_puts_everything_back() -> None:
-    before = everything()
+    before = held(REPLACED)
     llama_index.install()
-    assert all(one is not other for one, other in zip(before, everything(), strict=True))
+    assert all(one is not other for one, other in zip(before, held(REPLACED), strict=True))
     llama_index.uninstall()
-    assert everything() == before
+    assert held(REPLACED) == before
 
 
 @pytest.mark.parametrize("where", [where for where in REPLACED if "__init__" not in where])
@@ -317,9 +234,9 @@ def test_an_interface_that_has_moved_is_named_and_nothing_is_changed(
     where: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owner, name = owner_of(where)
-    before = everything()
+    before = held(REPLACED)
     with monkeypatch.context() as moved:
         moved.delattr(owner, name)
         with pytest.raises(RuntimeError, match=rf"llama-index-core 0\.12\S* has no .*{name}"):
             llama_index.install()
-    assert everything() == before
+    assert held(REPLACED) == before

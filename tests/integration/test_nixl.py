@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import os
 import subprocess
 import sys
@@ -23,7 +22,9 @@ pytest.importorskip("nixl", reason="NIXL is not installed: ullage[nixl]")
 os.environ.setdefault("UCX_TLS", "tcp,self,sm")
 
 import numpy as np
+from example import played
 from nixl._api import nixl_agent
+from places import held, owner_of
 from ullage import TransferMap
 from ullage.integrations import nixl
 from ullage.testing import ManualClock
@@ -32,7 +33,6 @@ pytestmark = pytest.mark.integration
 
 SIZE = 4096
 SECONDS = 60
-EXAMPLE = Path(__file__).parents[2] / "examples" / "nixl_transfers.py"
 REPLACED = ["nixl._api:nixl_agent.update_notifs", "nixl._api:nixl_agent.check_remote_xfer_done"]
 BUILT_ON = [
     *REPLACED,
@@ -78,15 +78,6 @@ def until(happened: Callable[[], object]) -> None:
             await asyncio.sleep(0.001)
 
     asyncio.run(asyncio.wait_for(wait(), SECONDS))
-
-
-def held(where: str) -> Any:
-    module, _, path = where.partition(":")
-    owner = import_module(module)
-    *outer, name = path.split(".")
-    for part in outer:
-        owner = getattr(owner, part)
-    return vars(owner)[name]
 
 
 @pytest.fixture(autouse=True)
@@ -427,21 +418,21 @@ def test_embeddings_that_no_receiver_asks_for_are_released_and_the_others_arrive
 
 
 def test_uninstall_restores_what_install_replaced() -> None:
-    before = [held(where) for where in REPLACED]
+    before = held(REPLACED)
     nixl.install()
     nixl.install(ttl=5)
-    assert all(held(where) is not stock for where, stock in zip(REPLACED, before, strict=True))
+    assert all(ours is not stock for ours, stock in zip(held(REPLACED), before, strict=True))
     nixl.uninstall()
     nixl.uninstall()
-    assert [held(where) for where in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 def test_uninstall_restores_dynamo(connect: Any) -> None:
-    before = [held(where) for where in DYNAMO]
+    before = held(DYNAMO)
     nixl.install()
-    assert all(held(where) is not stock for where, stock in zip(DYNAMO, before, strict=True))
+    assert all(ours is not stock for ours, stock in zip(held(DYNAMO), before, strict=True))
     nixl.uninstall()
-    assert [held(where) for where in DYNAMO] == before
+    assert held(DYNAMO) == before
 
 
 @pytest.mark.parametrize("where", BUILT_ON)
@@ -455,17 +446,12 @@ def test_install_fails_loudly_when_dynamo_has_moved(where: str, connect: Any, mo
 
 
 def fails_without(where: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = [held(other) for other in REPLACED]
-    module, _, path = where.partition(":")
-    *outer, name = path.split(".")
-    owner = import_module(module)
-    for part in outer:
-        owner = getattr(owner, part)
-    monkeypatch.delattr(owner, name)
+    before = held(REPLACED)
+    monkeypatch.delattr(*owner_of(where))
     with pytest.raises(RuntimeError, match=rf"{package} \d.* has no {where.replace(':', '.')}"):
         nixl.install()
     monkeypatch.undo()
-    assert [held(other) for other in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 def test_install_fails_loudly_when_a_function_works_on_other_attributes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -476,23 +462,18 @@ def test_install_fails_loudly_when_a_function_works_on_other_attributes(monkeypa
 
 @pytest.mark.parametrize("wrong", [{"ttl": 0}, {"ttl": -1}, {"ttl": "10"}, {"maxsize": 0}, {"send_ttl": float("nan")}])
 def test_bad_bounds_are_refused_before_anything_is_changed(wrong: dict[str, Any]) -> None:
-    before = [held(where) for where in REPLACED]
+    before = held(REPLACED)
     with pytest.raises((TypeError, ValueError)):
         nixl.install(**wrong)
-    assert [held(where) for where in REPLACED] == before
+    assert held(REPLACED) == before
 
 
 # The example.
 
 
 def test_polls_stay_flat_no_lease_is_stranded_and_registrations_go_back_to_zero(connect: Any, tmp_path: Path) -> None:
-    files = ["--json", tmp_path / "out.json", "--png", tmp_path / "o.png"]
-    command = [sys.executable, EXAMPLE, "--transfers", 40_000, "--maxsize", 1000, *files]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    stock, ours = json.loads((tmp_path / "out.json").read_text())["sides"]
+    stock, ours = played("nixl_transfers", tmp_path, "--transfers", 40_000, "--maxsize", 1000)["sides"]
     assert stock["notifications"] >= 39_600 and ours["notifications"] <= 1000
     assert stock["stranded"] == stock["lost"] == ours["lost"] == ours["expired"] == 400
     assert ours["stranded"] == ours["unseen"] == ours["registrations"] == 0
     assert ours["released_once"] == 400 and ours["released_twice"] == 0 and stock["registrations"] == 400
-    assert (tmp_path / "o.png").stat().st_size > 10_000

@@ -77,7 +77,6 @@ STORY = Story(
     timed="look one up, and store it on a miss",
     price="A byte bound that bites keeps fewer entries, so it misses more; each value is weighed when it is stored.",
     bound=BOUND,
-    event="",
     items=(60_000, 14_000),
     load=load,
     stock=OrderedDictCache,

@@ -17,7 +17,7 @@ class Subject(Protocol):
     def outcome(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Story:
     name: str
     title: str
@@ -27,10 +27,10 @@ class Story:
     """The operation whose latency is taken."""
     price: str
     """What ours costs by design, said whatever the numbers are."""
-    bound: int
+    bound: int = 0
     """Bytes ours was told to keep to; 0 where the bound is a time."""
-    event: str
-    """What changes in the load half way; empty if nothing does."""
+    event: str = ""
+    """What changes in the load half way, if anything does."""
     items: tuple[int, int]
     """How many items the load has: in full, and with --quick."""
     load: Callable[[int], Iterator[Any]]

@@ -91,8 +91,6 @@ STORY = Story(
     timed="begin 10, collect what is done",
     price="Each call costs more than one of dict: while few are lost, the walk is quicker. A dict that is told of each "
     "completion needs no walk at all, and still keeps the lost ones.",
-    bound=0,
-    event="",
     items=(30_000, 10_000),
     load=load,
     stock=WalkedDict,

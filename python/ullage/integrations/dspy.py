@@ -12,7 +12,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
@@ -156,27 +156,20 @@ class _Bounds:
         return Pools(self.engines, name=name)
 
 
+@dataclass(eq=False)
 class _Attribute:
     """Stands in a class before an attribute of its instances, and puts ours in the place of what DSPy puts there.
 
     At once when it is assigned; when it is read, if it came into `__dict__` by another door, as in unpickling.
     """
 
-    def __init__(
-        self,
-        owner: type,
-        name: str,
-        kind: type,
-        make: Callable[[str], Any],
-        lock: Callable[[Any], AbstractContextManager[Any]],
-    ) -> None:
-        self.owner = owner
-        self.name = name
-        self.kind = kind
-        self.make = make
-        self.lock = lock
-        # By the id of the object that it stands for, and keeps alive: instances that shared that share ours.
-        self.standing: WeakValueDictionary[int, Any] = WeakValueDictionary()
+    owner: type
+    name: str
+    kind: type
+    make: Callable[[str], Any]
+    lock: Callable[[Any], AbstractContextManager[Any]]
+    # By the id of the object that it stands for, and keeps alive: instances that shared that share ours.
+    standing: WeakValueDictionary[int, Any] = field(default_factory=WeakValueDictionary)
 
     def __get__(self, instance: Any, owner: type) -> Any:
         try:

@@ -19,17 +19,18 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from copy import copy
-from functools import partial, wraps
+from functools import partial
 from importlib import import_module, metadata
 from typing import Any
 
 from ullage import HistoryRing, LRUCache, TransferMap, _sizes
+from ullage.integrations._patches import Patches
 
 _KINDS = (HistoryRing, LRUCache, TransferMap)
 _MAPS = (LRUCache, TransferMap)
 # A payload that nobody needs goes at once.
 _ring: Any = partial(HistoryRing, drop="inline")
-_undo: list[Callable[[], object]] = []
+_patches = Patches({"workflows": "llama-index-workflows", "llama_index": "llama-index-core"}, "docs/llama_index.md")
 _runs: weakref.WeakValueDictionary[str, Any] = weakref.WeakValueDictionary()
 
 
@@ -44,21 +45,17 @@ def install(*, ticks: int | None = 64, events: int | None = 1024) -> None:
     None is no bound. RuntimeError, and nothing is changed, if the package is not one that is known here.
     """
     ticks, events = _sizes.count(ticks, "ticks"), _sizes.count(events, "events")
-    _put_back()
-    try:
+    with _patches.anew():
         if _package() == "llama-index-workflows":
             _bound_runs(ticks, events)
             _open_store()
         else:
             _bound_contexts(ticks, events)
-    except BaseException:
-        _put_back()
-        raise
 
 
 def uninstall() -> None:
     """Puts back what `install` replaced. Runs that have begun are bounded no more."""
-    _put_back()
+    _patches.put_back()
     for queues in list(_runs.values()):
         queues.ticks.maxlen = queues.publish_queue.bound = None
 
@@ -132,55 +129,18 @@ class _Published(asyncio.Queue[Any]):
         return self._queue.popleft()
 
 
-# Putting ours in the place of theirs. `module:Class.attribute` and `module:name` say where.
-
-
-def _swap(where: str, ours: Callable[..., Any]) -> None:
-    """Puts a function in the place of another, which it gets as its first argument."""
-    owner, name, stock = _find(where)
-    inner = stock.__func__ if isinstance(stock, classmethod) else stock
-
-    @wraps(inner)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return ours(inner, *args, **kwargs)
-
-    setattr(owner, name, classmethod(call) if isinstance(stock, classmethod) else call)
-    _undo.append(partial(setattr, owner, name, stock))
-
-
-def _put_back() -> None:
-    while _undo:
-        _undo.pop()()
-
-
-def _find(where: str) -> tuple[Any, str, Any]:
-    """The owner of an attribute, its name, and its value as it stands there: a classmethod, not a method."""
-    module, _, path = where.partition(":")
-    *outer, name = path.split(".")
-    try:
-        owner = import_module(module)
-        for part in outer:
-            owner = getattr(owner, part)
-        return owner, name, vars(owner)[name]
-    except (ImportError, AttributeError, KeyError):
-        raise _moved(where) from None
+# What the package must have.
 
 
 def _probe(where: str, arguments: dict[str, Any], attributes: Iterable[str]) -> None:
     """Makes an instance, to see that it has these attributes."""
     try:
-        instance = _find(where)[2](**arguments)
+        instance = _patches.find(where)[2](**arguments)
     except TypeError:
-        raise _moved(f"{where}({', '.join(arguments)})") from None
+        raise _patches.moved(f"{where}({', '.join(arguments)})") from None
     for name in attributes:
         if name not in vars(instance):
-            raise _moved(f"{where}.{name}")
-
-
-def _moved(where: str) -> RuntimeError:
-    release = f"{_package()} {metadata.version(_package())}"
-    what = where.replace(":", ".")
-    return RuntimeError(f"{release} has no {what}, which ullage builds on; docs/llama_index.md names the releases")
+            raise _patches.moved(f"{where}.{name}")
 
 
 def _package() -> str:
@@ -208,12 +168,12 @@ def _bound_runs(ticks: int | None, events: int | None) -> None:
         _runs[self.run_id] = self
 
     _probe(f"{basic}:AsyncioAdapterQueues", {"run_id": "", "init_state": None}, ("ticks", "init_state", "serializer"))
-    _find("workflows.runtime.types.internal_state:BrokerState.journal_seq")
-    _find("workflows.runtime.control_loop:rebuild_state_from_ticks")
-    _find(f"{basic}:JournalRecord")
-    _swap(f"{basic}:AsyncioAdapterQueues.__init__", begin)
-    _swap(f"{basic}:BasicRuntime.run_workflow", _run_workflow)
-    _swap(f"{basic}:BasicRuntime.journal", _journal)
+    _patches.find("workflows.runtime.types.internal_state:BrokerState.journal_seq")
+    _patches.find("workflows.runtime.control_loop:rebuild_state_from_ticks")
+    _patches.find(f"{basic}:JournalRecord")
+    _patches.swap(f"{basic}:AsyncioAdapterQueues.__init__", begin)
+    _patches.swap(f"{basic}:BasicRuntime.run_workflow", _run_workflow)
+    _patches.swap(f"{basic}:BasicRuntime.journal", _journal)
 
 
 def _run_workflow(stock: Any, self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -289,17 +249,19 @@ def _clear_run(run: Any) -> Any:
 
 def _open_store() -> None:
     store, serializers = "workflows.context.state_store", "workflows.context.serializers"
-    _swap(f"{store}:traverse_path_step", _traverse)
-    _swap(f"{store}:assign_path_step", _assign)
-    _swap(f"{store}:_shallow_copy_container", lambda stock, obj: copy(obj) if isinstance(obj, _KINDS) else stock(obj))
-    _swap(f"{store}:_safe_eq", lambda stock, a, b: stock(a, b) and _same_bounds(a, b))
-    _swap(f"{store}:to_jsonable_python", _to_jsonable)
-    _swap(f"{serializers}:JsonSerializer.serialize_value", _serialize_value)
-    _find(f"{serializers}:_active_serializer")
+    _patches.swap(f"{store}:traverse_path_step", _traverse)
+    _patches.swap(f"{store}:assign_path_step", _assign)
+    _patches.swap(
+        f"{store}:_shallow_copy_container", lambda stock, obj: copy(obj) if isinstance(obj, _KINDS) else stock(obj)
+    )
+    _patches.swap(f"{store}:_safe_eq", lambda stock, a, b: stock(a, b) and _same_bounds(a, b))
+    _patches.swap(f"{store}:to_jsonable_python", _to_jsonable)
+    _patches.swap(f"{serializers}:JsonSerializer.serialize_value", _serialize_value)
+    _patches.find(f"{serializers}:_active_serializer")
     # A serializer with a list of allowed types allows this one too.
-    names = _find(f"{serializers}:_framework_types")[2]
+    names = _patches.find(f"{serializers}:_framework_types")[2]
     names[_BOUNDED] = Bounded
-    _undo.append(partial(names.pop, _BOUNDED))
+    _patches.undo.append(partial(names.pop, _BOUNDED))
 
 
 def _traverse(stock: Any, obj: Any, segment: str) -> Any:
@@ -353,12 +315,12 @@ def _bound_contexts(ticks: int | None, events: int | None) -> None:
     attributes = ("_broker_log", "_accepted_events", "_streaming_queue", "_queues", "_in_progress", "_events_buffer")
     _probe(context, {"workflow": None}, (*attributes, "_tasks", "is_running"))
     _probe(workflow, {}, ("_contexts",))
-    _swap(f"{context}.__init__", begin)
-    _swap(f"{context}.from_dict", lambda stock, *args, **kwargs: bound(stock(*args, **kwargs)))
-    _swap(f"{context}.to_dict", _context_to_dict)
-    _swap(f"{workflow}.__init__", _workflow_init)
-    _swap(f"{workflow}.run", _workflow_run)
-    _swap("llama_index.core.workflow.context_serializers:JsonSerializer.serialize", _serialize)
+    _patches.swap(f"{context}.__init__", begin)
+    _patches.swap(f"{context}.from_dict", lambda stock, *args, **kwargs: bound(stock(*args, **kwargs)))
+    _patches.swap(f"{context}.to_dict", _context_to_dict)
+    _patches.swap(f"{workflow}.__init__", _workflow_init)
+    _patches.swap(f"{workflow}.run", _workflow_run)
+    _patches.swap("llama_index.core.workflow.context_serializers:JsonSerializer.serialize", _serialize)
 
 
 def _context_to_dict(stock: Any, self: Any, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import weakref
 from asyncio import QueueEmpty
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
-from functools import partial, wraps
+from functools import partial
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from itertools import count
@@ -26,15 +26,17 @@ from typing import Any
 
 from ullage import TransferMap
 from ullage._times import Lifetime, nanoseconds
+from ullage.integrations._patches import Patches
 
 _AGENT = "nixl._api:nixl_agent"
 _OPERATION = "dynamo.nixl_connect:PassiveOperation"
 _SENDER = "dynamo.common.multimodal.embedding_transfer:NixlWriteEmbeddingSender"
-_PACKAGES = {"nixl": "nixl", "dynamo.nixl_connect": "ai-dynamo-runtime", "dynamo.common": "ai-dynamo"}
 _GONE = object()
 _log = logging.getLogger(__name__)
 _beginning = RLock()
-_undo: list[Callable[[], object]] = []
+_patches = Patches(
+    {"nixl": "nixl", "dynamo.nixl_connect": "ai-dynamo-runtime", "dynamo.common": "ai-dynamo"}, "docs/nixl.md"
+)
 _agents: weakref.WeakSet[Any] = weakref.WeakSet()
 _senders: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -56,22 +58,31 @@ def install(*, ttl: Lifetime = 600, maxsize: int | None = 65_536, send_ttl: Life
     messages, tracker = partial(Messages, ttl, maxsize), partial(TransferMap, send_ttl, name="dynamo embeddings")
     messages()
     tracker()
-    _put_back()
-    try:
+    with _patches.anew():
+        _patches.undo.append(_pour_back)
         _bound_agents(messages)
         # Dynamo cannot be imported without torch.
         if _installed("ai-dynamo-runtime") and find_spec("torch"):
             _bound_operations()
         if send_ttl is not None and _installed("ai-dynamo") and find_spec("torch"):
             _bound_senders(tracker)
-    except BaseException:
-        _put_back()
-        raise
 
 
 def uninstall() -> None:
     """Puts back what `install` replaced, and what waits into plain dicts and lists."""
-    _put_back()
+    _patches.put_back()
+
+
+def _pour_back() -> None:
+    for agent in list(_agents):
+        agent.notifs = {sender: list(messages) for sender, messages in agent.notifs.items() if messages}
+    for sender in list(_senders):
+        inflight = sender.transfer_tracker
+        while expired := inflight.pop_expired(1):
+            _let_go(sender, *expired[0])
+        sender.transfer_tracker = dict(inflight)
+    _agents.clear()
+    _senders.clear()
 
 
 def leases(
@@ -247,8 +258,8 @@ def _bound_agents(messages: Callable[[], Messages]) -> None:
     _uses(f"{_AGENT}.get_new_notifs", "agent", "getNotifs")
     _uses(f"{_AGENT}.check_xfer_state", "agent")
     for name in ("release_xfer_handle", "deregister_memory"):
-        _find(f"{_AGENT}.{name}")
-    _find("nixl._bindings:nixlNotPostedError")
+        _patches.find(f"{_AGENT}.{name}")
+    _patches.find("nixl._bindings:nixlNotPostedError")
     _swap(f"{_AGENT}.update_notifs", update, "notifs", "getNotifs")
     _swap(f"{_AGENT}.check_remote_xfer_done", check, "notifs", "getNotifs")
 
@@ -270,7 +281,7 @@ def _bound_operations() -> None:
         return self._status
 
     for state in ("COMPLETE", "ERRORED", "CANCELLED"):
-        _find(f"dynamo.nixl_connect:OperationStatus.{state}")
+        _patches.find(f"dynamo.nixl_connect:OperationStatus.{state}")
     _uses("dynamo.nixl_connect:AbstractOperation.__init__", "_notification_key", "_connection")
     _swap(f"{_OPERATION}.__init__", begin, "_status")
     _swap(f"{_OPERATION}.status", status, "_status", "_connection", "_nixl", "update_notifs", "_notification_key")
@@ -311,64 +322,22 @@ def _let_go(sender: Any, tensor: Any, transfer: Any) -> None:
         sender.transfer_queue.get_nowait()
 
 
-# Putting ours in the place of theirs. `module:Class.attribute` says where.
+# What the packages must have.
 
 
 def _swap(where: str, ours: Callable[..., Any], *names: str) -> None:
-    """Puts a function or a property in the place of another that uses these names; ours gets theirs first."""
+    """Puts ours in the place of a function or a property that uses these names."""
     _uses(where, *names)
-    owner, name, stock = _find(where)
-    inner: Any = stock.fget if isinstance(stock, property) else stock
-
-    @wraps(inner)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        return ours(inner, *args, **kwargs)
-
-    setattr(owner, name, property(call) if isinstance(stock, property) else call)
-    _undo.append(partial(setattr, owner, name, stock))
-
-
-def _put_back() -> None:
-    while _undo:
-        _undo.pop()()
-    for agent in list(_agents):
-        agent.notifs = {sender: list(messages) for sender, messages in agent.notifs.items() if messages}
-    for sender in list(_senders):
-        inflight = sender.transfer_tracker
-        while expired := inflight.pop_expired(1):
-            _let_go(sender, *expired[0])
-        sender.transfer_tracker = dict(inflight)
-    _agents.clear()
-    _senders.clear()
-
-
-def _find(where: str) -> tuple[Any, str, Any]:
-    """The owner of an attribute, its name, and its value as it stands there: a property, not what it gives."""
-    module, _, path = where.partition(":")
-    *outer, name = path.split(".")
-    try:
-        owner = import_module(module)
-        for part in outer:
-            owner = getattr(owner, part)
-        return owner, name, vars(owner)[name]
-    except (ImportError, AttributeError, KeyError) as error:
-        raise _moved(where) from error
+    _patches.swap(where, ours)
 
 
 def _uses(where: str, *names: str) -> None:
     """That a function still works on these attributes, which instances only have once they are made."""
-    found = _find(where)[2]
+    found = _patches.find(where)[2]
     code = getattr(getattr(found, "fget", found), "__code__", None)
     for name in names:
         if code is None or name not in code.co_names:
-            raise _moved(f"{where}, or its use of {name}")
-
-
-def _moved(where: str) -> RuntimeError:
-    package = next(package for start, package in _PACKAGES.items() if where.startswith(start))
-    what = where.replace(":", ".")
-    release = f"{package} {metadata.version(package)}"
-    return RuntimeError(f"{release} has no {what}, which ullage builds on; docs/nixl.md names the releases")
+            raise _patches.moved(f"{where}, or its use of {name}")
 
 
 def _installed(package: str) -> bool:

@@ -124,10 +124,7 @@ class Config:
         return iter(self.settings)
 
     def __getitem__(self, name: str) -> Setting:
-        for each in self.settings:
-            if each.name == name:
-                return each
-        raise KeyError(name)
+        return {each.name: each for each in self.settings}[name]
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Name -> value and origin."""

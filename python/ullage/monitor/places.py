@@ -10,28 +10,12 @@ import gc
 import operator
 import sys
 import time
+import types
 import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, compress, islice, pairwise
-from types import (
-    AsyncGeneratorType,
-    BuiltinFunctionType,
-    CellType,
-    ClassMethodDescriptorType,
-    CodeType,
-    CoroutineType,
-    FrameType,
-    FunctionType,
-    GeneratorType,
-    GetSetDescriptorType,
-    MemberDescriptorType,
-    MethodDescriptorType,
-    MethodWrapperType,
-    ModuleType,
-    WrapperDescriptorType,
-)
 from typing import Any
 
 KINDS: tuple[Any, ...] = (list, dict, set, deque)
@@ -55,16 +39,16 @@ def _ids(*classes: type) -> frozenset[int]:
 
 
 _PLAIN = _ids(str, bytes, int, bool, type(None))
-_SUSPENDED = _ids(GeneratorType, CoroutineType, AsyncGeneratorType)
+_SUSPENDED = _ids(types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _LEAVES = _PLAIN | _ids(
-    *(bytearray, float, complex, type(...), type(NotImplemented), range, slice, ModuleType, CodeType),
-    *(BuiltinFunctionType, ClassMethodDescriptorType, GetSetDescriptorType, MemberDescriptorType),
-    *(MethodDescriptorType, MethodWrapperType, WrapperDescriptorType),
+    *(bytearray, float, complex, type(...), type(NotImplemented), range, slice, types.ModuleType, types.CodeType),
+    *(types.BuiltinFunctionType, types.MethodDescriptorType, types.MethodWrapperType, types.WrapperDescriptorType),
+    *(types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType),
 )
 """Classes whose objects lead to no container, or to those of another module."""
-_SHARED = _ids(ModuleType, FunctionType, BuiltinFunctionType, CodeType)
+_SHARED = _ids(types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType)
 
-_module_namespace: Any = vars(ModuleType)["__dict__"].__get__
+_module_namespace: Any = vars(types.ModuleType)["__dict__"].__get__
 _class_namespace: Any = vars(type)["__dict__"].__get__
 _class_mro: Any = vars(type)["__mro__"].__get__
 _class_module: Any = vars(type)["__module__"].__get__
@@ -99,7 +83,7 @@ def named(known: dict[int, Any], least: int, seen: set[int]) -> Iterator[tuple[s
     modules = [
         (name, _module_namespace(module))
         for name, module in dict.copy(sys.modules).items()
-        if type(name) is str and issubclass(type(module), ModuleType)
+        if type(name) is str and issubclass(type(module), types.ModuleType)
     ]
     seen.update(id(scope) for _, scope in modules)
     turn = 0
@@ -236,7 +220,7 @@ def held(containers: list[Any]) -> list[str]:
         mine.update(id(link) for links in wanted.values() for _, link in links)
         for part in _slices():
             # No modules: before CPython 3.12.6 that of asyncio refers to what is freed, which dies of being touched.
-            things = [thing for thing in part if type(thing) is not ModuleType]
+            things = [thing for thing in part if type(thing) is not types.ModuleType]
             if wanted.keys().isdisjoint(map(id, gc.get_referents(*things))):
                 continue
             for thing in things:
@@ -263,11 +247,11 @@ def _along(link: Any) -> Iterator[Any]:
 def _owner(thing: Any) -> str:
     """What to call something that is no mere part of something else."""
     cls = type(thing)
-    if cls is CellType or cls is FrameType or issubclass(cls, (*KINDS, tuple)):
+    if cls is types.CellType or cls is types.FrameType or issubclass(cls, (*KINDS, tuple)):
         return ""
     if issubclass(cls, type):
         return class_name(thing)
-    if cls is FunctionType or id(cls) in _SUSPENDED:
+    if cls is types.FunctionType or id(cls) in _SUSPENDED:
         return str(thing.__qualname__)
     return f"<{class_name(cls)}>"
 
@@ -316,7 +300,7 @@ def _attributes(thing: Any) -> Iterator[tuple[str, Any]]:
     yield from () if own is None else _items(own.items())
     for cls in _class_mro(type(thing)):
         for name, slot in _items(_class_namespace(cls).items()):
-            if type(slot) is MemberDescriptorType or cls is FunctionType or cls is CellType:
+            if type(slot) is types.MemberDescriptorType or cls is types.FunctionType or cls is types.CellType:
                 with suppress(AttributeError, TypeError, ValueError):
                     yield name, slot.__get__(thing)
 
@@ -325,7 +309,7 @@ def _namespace(thing: Any) -> dict[str, Any] | None:
     """An object's `__dict__`, whatever its class says that is."""
     for cls in _class_mro(type(thing)):
         slot = _class_namespace(cls).get("__dict__")
-        if type(slot) is GetSetDescriptorType or type(slot) is MemberDescriptorType:
+        if type(slot) is types.GetSetDescriptorType or type(slot) is types.MemberDescriptorType:
             with suppress(AttributeError, TypeError):
                 found = slot.__get__(thing)
                 return found if type(found) is dict else None

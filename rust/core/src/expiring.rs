@@ -19,6 +19,8 @@ pub const REMEMBERED: usize = 4096;
 pub const UNSEEN: usize = 65_536;
 /// Expired entries that one write moves on its way.
 const EXPIRE_BUDGET: usize = 8;
+/// Bytes of storage that a map keeps in which nothing is in flight.
+const LARGE: usize = 1 << 20;
 
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,11 +212,6 @@ impl<K, V> Expiring<K, V> {
     /// Bound on live entries.
     pub fn maxsize(&self) -> Option<u64> {
         (self.maxsize != u64::MAX).then_some(self.maxsize)
-    }
-
-    /// Lifetime in nanoseconds of what begins without one of its own.
-    pub fn ttl(&self) -> Option<u64> {
-        (self.ttl != u64::MAX).then_some(self.ttl)
     }
 
     /// What the map has done.
@@ -759,6 +756,28 @@ impl<K, V> Expiring<K, V> {
     /// The next deadline, or some time before, for the sweeper.
     pub fn rearm(&mut self) -> Tick {
         self.table.rearm()
+    }
+
+    /// Whether there is much storage and nothing in flight.
+    pub fn is_husk(&self) -> bool {
+        self.live.is_idle() && self.waiting.is_empty() && self.table.bytes() > LARGE
+    }
+
+    /// The storage of a large map that time has emptied; the map starts anew with what it remembers.
+    pub fn shed(&mut self) -> Option<Everything<K, V>> {
+        if !self.is_husk() {
+            return None;
+        }
+        let (mut table, mut gone) = (Table::new(), Order::new());
+        while let Some(old) = self.gone.first().filter(|_| table.reserve(Tick::NEVER).is_ok()) {
+            self.gone.unlink(&mut self.table.slab, old);
+            let hash = self.table.slab.node(old.0).hash;
+            let (key, slot) = self.table.slab.remove(old);
+            let token = table.insert(hash, key, slot, Tick::NEVER);
+            gone.push_last(&mut table.slab, token);
+        }
+        let orders = [Order::new(), Order::new(), std::mem::replace(&mut self.gone, gone)];
+        Some(Everything { table: std::mem::replace(&mut self.table, table), orders })
     }
 
     /// There is no sweeper any more that knows of a deadline.

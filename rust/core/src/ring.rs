@@ -114,11 +114,6 @@ impl<T> Ring<T> {
         self.keep_first
     }
 
-    /// Nanoseconds that an item lives.
-    pub fn ttl(&self) -> Option<u64> {
-        self.ttl
-    }
-
     /// Total weight; 0 if items have none.
     pub fn weight(&self) -> u64 {
         self.weight

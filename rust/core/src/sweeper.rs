@@ -96,6 +96,8 @@ impl<S: Sweep> Sweeper<S> {
         let mut state = lock(&self.state);
         if at < state.next {
             state.next = at;
+            // The thread that wakes up finds the lock free.
+            drop(state);
             self.bell.notify_one();
         }
     }

@@ -4,6 +4,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use ullage_core::due::Effort;
+use ullage_core::expiring::{End, Expiring, OnFull, State, REMEMBERED};
 use ullage_core::ring::Fallen;
 use ullage_core::{Lru, New, Refused, Removed, Ring, Sweep, Sweeper, Tick};
 
@@ -181,4 +183,32 @@ fn a_ring_tells_of_its_next_end_of_life_once() {
     assert_eq!(ring.expire(Tick(500), 9, &mut fallen), 1);
     assert_eq!(ring.rearm(), Tick::NEVER);
     assert_eq!(fallen.into_iter().collect::<Vec<_>>(), [1, 2]);
+}
+
+#[test]
+fn a_large_map_of_transfers_that_time_has_emptied_gives_its_storage_back_and_remembers() {
+    let mut map = Expiring::new();
+    map.configure(Some(10), None, OnFull::Raise, false);
+    let begin = |map: &mut Expiring<u32, u32>, key: u32, now| {
+        let (same, mut pair, mut leaving) = (Same(key), Some((key, key)), Removed::new());
+        map.begin(key, &mut ullage_core::Probe::new(&same), &mut pair, None, Tick(now), &mut leaving).unwrap();
+    };
+    let state = |map: &Expiring<u32, u32>, key: u32| {
+        map.state(key, &mut ullage_core::Probe::new(&Same(key)), Tick(30)).unwrap()
+    };
+    for key in 0..100_000 {
+        begin(&mut map, key, 0);
+    }
+    assert!(!map.is_husk() && map.shed().is_none());
+    let (full, mut leaving) = (map.bytes(), Removed::new());
+    while !map.pop_expired(Tick(10), 1000, Effort::Whole, |&key| key, &mut leaving).is_empty() {}
+    drop(leaving);
+    assert!(map.is_husk() && map.shed().is_some_and(|storage| storage.is_empty()));
+    assert!(map.bytes() < full / 10 && !map.is_husk() && map.rearm() == Tick::NEVER);
+    map.validate();
+    assert_eq!(state(&map, 99_999), State::Ended(End::Expired));
+    assert_eq!(state(&map, 99_999 - REMEMBERED as u32), State::Unknown);
+    begin(&mut map, 7, 20);
+    assert_eq!((map.len(Tick(20)), map.alarm()), (1, Some(Tick(30))));
+    map.validate();
 }

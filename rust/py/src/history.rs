@@ -16,7 +16,7 @@ use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::os::raw::c_int;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
 use ullage_core::ring::{Cursor, Fallen};
 use ullage_core::{Refused, Ring, Tick};
@@ -31,7 +31,6 @@ const MAX_LENGTH: &str = "HistoryRing already at its maximum size";
 pub(crate) struct HistoryRing {
     shared: Shared<Ring<Object>>,
     hooks: Hooks,
-    collectable: AtomicBool,
 }
 
 impl HistoryRing {
@@ -82,9 +81,7 @@ impl HistoryRing {
     fn ring(&self) {
         if self.hooks.is_swept() {
             let alarm = self.shared.lock().alarm();
-            if let Some(at) = alarm {
-                self.hooks.watched.wake_by(at);
-            }
+            self.hooks.watched.ring(alarm);
         }
     }
 
@@ -93,15 +90,8 @@ impl HistoryRing {
     }
 
     #[inline(always)]
-    fn note_collectable(&self, item: &Object) {
-        if !self.collectable.load(Relaxed) && item.is_collectable() {
-            self.collectable.store(true, Relaxed);
-        }
-    }
-
-    #[inline(always)]
     fn push(&self, item: Object) -> Result<()> {
-        self.note_collectable(&item);
+        self.hooks.note_collectable(&item);
         // The common ring, bounded by length alone, full: one item in, one out.
         let turned = self.shared.lock().turn(item);
         match turned {
@@ -169,7 +159,7 @@ impl HistoryRing {
         let mut weighed = Vec::new();
         for item in items.try_iter()? {
             let item = Object::new(&item?);
-            self.note_collectable(&item);
+            self.hooks.note_collectable(&item);
             let weight = self.weigh(&item)?;
             weighed.push((item, weight));
         }
@@ -199,7 +189,7 @@ impl HistoryRing {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        HistoryRing { shared: Shared::behind(Ring::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        HistoryRing { shared: Shared::behind(Ring::new()), hooks: Hooks::new() }
     }
 
     /// Opens the ring. Times in nanoseconds.
@@ -240,7 +230,7 @@ impl HistoryRing {
         Ok(())
     }
 
-    // The doors. These bodies stand for the slots' names; `slots()` puts raw functions in their place.
+    // The doors. These bodies stand for the slots' names; `hang_slots` puts raw functions in their place.
 
     fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
     fn __setitem__(&self, _index: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
@@ -253,7 +243,7 @@ impl HistoryRing {
     #[pyo3(signature = (item, /))]
     fn appendleft(&self, item: &Bound<'_, PyAny>) -> Result<()> {
         let item = Object::new(item);
-        self.note_collectable(&item);
+        self.hooks.note_collectable(&item);
         let weight = self.weigh(&item)?;
         let now = self.tick()?;
         let mut fallen = Fallen::new();
@@ -267,7 +257,7 @@ impl HistoryRing {
     #[pyo3(signature = (index, item, /))]
     fn insert(&self, index: isize, item: &Bound<'_, PyAny>) -> Result<()> {
         let item = Object::new(item);
-        self.note_collectable(&item);
+        self.hooks.note_collectable(&item);
         let weight = self.weigh(&item)?;
         let now = self.tick()?;
         let mut ring = self.shared.lock();
@@ -414,7 +404,7 @@ impl HistoryRing {
     fn _import(&self, item: &Bound<'_, PyAny>, weight: u64, left: Option<u64>) -> Result<()> {
         let now = self.tick()?;
         let item = Object::new(item);
-        self.note_collectable(&item);
+        self.hooks.note_collectable(&item);
         let mut fallen = Fallen::new();
         let pushed = self.shared.lock().push_until(item, weight, now.after(left), &mut fallen);
         self.release(fallen);
@@ -546,19 +536,6 @@ impl HistoryRing {
         Ok(self.shared.lock().offset())
     }
 
-    /// Nanoseconds that an item lives.
-    #[getter]
-    fn _ttl(&self) -> Option<u64> {
-        self.shared.lock().ttl()
-    }
-
-    /// The callables: weigher, on_drop, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
-        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
-            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
-    }
-
     #[getter]
     fn _callback_errors(&self) -> u64 {
         self.hooks.errors.load(Relaxed)
@@ -577,7 +554,7 @@ impl HistoryRing {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         self.hooks.traverse(&visit)?;
-        if self.collectable.load(Relaxed) {
+        if self.hooks.is_collectable() {
             let ring = self.shared.lock();
             for item in ring.range(0..ring.len()) {
                 visit.call(item.as_py())?;
@@ -794,7 +771,7 @@ unsafe fn assign_at(ring: &HistoryRing, index: isize, value: *mut PyObject) -> R
             return removed.map(|_| 0).ok_or_else(|| self::index(RANGE));
         }
         let item = Object::from_borrowed(value);
-        ring.note_collectable(&item);
+        ring.hooks.note_collectable(&item);
         let weight = ring.weigh(&item)?;
         let mut fallen = Fallen::new();
         let replaced = {
@@ -869,7 +846,7 @@ unsafe extern "C" fn append(slf: *mut PyObject, item: *mut PyObject) -> *mut PyO
 }
 
 /// Puts the raw slots on the type.
-pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
+pub(crate) fn hang_slots(py: Python<'_>) -> PyResult<()> {
     let slots = Slots {
         subscript: Some(subscript),
         assign: Some(assign),

@@ -5,11 +5,12 @@ use crate::ffi::{self, attached};
 use crate::reclaim::Account;
 use crate::sweep::{self, Watched};
 use crate::value::Object;
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOverflowError, PyTypeError, PyValueError};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyBool, PyInt};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use ullage_core::Tick;
 
@@ -37,6 +38,7 @@ pub(crate) struct Hooks {
     pub(crate) account: Arc<Account>,
     /// Where the sweeper meets the container.
     pub(crate) watched: Watched,
+    collectable: AtomicBool,
 }
 
 const WEIGHED: u8 = 1;
@@ -68,6 +70,7 @@ impl Hooks {
             errors: AtomicU64::new(0),
             account: Arc::default(),
             watched: Watched::default(),
+            collectable: AtomicBool::new(false),
         }
     }
 
@@ -110,6 +113,15 @@ impl Hooks {
         self.flags.load(Relaxed) & (TIMED | TIMER) == TIMED && sweep::is_enabled()
     }
 
+    /// How many overdue entries `len` moves out, so that they need not be counted again.
+    pub(crate) fn moved_by_len(&self) -> usize {
+        if self.is_swept() {
+            sweep::ROUND
+        } else {
+            256
+        }
+    }
+
     /// From now on the clock is read: an entry has a lifetime.
     pub(crate) fn set_timed(&self) {
         self.flags.fetch_or(TIMED, Relaxed);
@@ -129,6 +141,20 @@ impl Hooks {
 
     pub(crate) fn timer(&self) -> Option<Object> {
         self.get(|callables| &callables.timer)
+    }
+
+    /// Notes what the container is going to hold.
+    #[inline(always)]
+    pub(crate) fn note_collectable(&self, object: &Object) {
+        if !self.is_collectable() && object.is_collectable() {
+            self.collectable.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the collector may have to know of what is held. Never false while something collectable is.
+    #[inline(always)]
+    pub(crate) fn is_collectable(&self) -> bool {
+        self.collectable.load(Relaxed)
     }
 
     /// Holds the right to deliver to the exit hook; None if somebody does so already, as when the hook comes back here.
@@ -289,7 +315,14 @@ pub(crate) fn monotonic() -> Tick {
 
 /// A timer's reading in seconds.
 pub(crate) fn read_timer(timer: &Bound<'_, PyAny>) -> PyResult<f64> {
-    let seconds: f64 = timer.call0()?.extract()?;
+    let reading = timer.call0()?;
+    let seconds = match reading.extract::<f64>() {
+        Err(error) if error.is_instance_of::<PyTypeError>(reading.py()) => {
+            let name = reading.get_type().name()?;
+            return Err(PyTypeError::new_err(format!("timer returned {name}; it must return a number of seconds")));
+        }
+        known => known?,
+    };
     if seconds.is_finite() {
         Ok(seconds)
     } else {
@@ -297,14 +330,21 @@ pub(crate) fn read_timer(timer: &Bound<'_, PyAny>) -> PyResult<f64> {
     }
 }
 
+/// A weigher's answer: an int, or what counts as one, such as numpy's.
 fn read_weight(weight: &Bound<'_, PyAny>) -> PyResult<u64> {
-    if !weight.is_instance_of::<PyInt>() || weight.is_instance_of::<PyBool>() {
+    let index = intern!(weight.py(), "__index__");
+    if weight.is_instance_of::<PyBool>() || !(weight.is_instance_of::<PyInt>() || weight.hasattr(index)?) {
         let name = weight.get_type().name()?;
         return Err(PyTypeError::new_err(format!("weigher must return an integer, not {name}")));
     }
-    if weight.lt(0)? {
-        return Err(PyValueError::new_err(format!("weigher must return an integer >= 0; got {weight}")));
+    match weight.extract::<u64>() {
+        Err(error) if error.is_instance_of::<PyOverflowError>(weight.py()) => {
+            if weight.call_method0(index)?.lt(0)? {
+                return Err(PyValueError::new_err(format!("weigher must return an integer >= 0; got {weight}")));
+            }
+            // Heavier than any bound: refused as too heavy.
+            Ok(u64::MAX)
+        }
+        known => known,
     }
-    // Heavier than any bound: refused as too heavy.
-    Ok(weight.extract().unwrap_or(u64::MAX))
 }

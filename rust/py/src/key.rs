@@ -5,8 +5,7 @@ use crate::ffi;
 use crate::reclaim;
 use crate::value::Object;
 use pyo3::ffi::PyObject;
-use pyo3::PyErr;
-use pyo3::Python;
+use pyo3::prelude::*;
 use ullage_core::{mix, Equality, Verdict};
 
 /// A borrowed key with its hash. Foreign code (`__hash__`) has run by the time there is one.
@@ -29,6 +28,12 @@ impl Key {
             -1 => Err(PyErr::fetch(unsafe { Python::assume_attached() }).into()),
             hash => Ok(Key { object, hash: mix(hash as u64) }),
         }
+    }
+
+    /// As [`new`](Self::new), for a method of PyO3's.
+    pub(crate) fn of(object: &Bound<'_, PyAny>) -> Result<Key> {
+        // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
+        unsafe { Key::new(object.as_ptr()) }
     }
 
     /// A strong reference to the key, to store.

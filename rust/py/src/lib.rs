@@ -1,6 +1,8 @@
 //! `ullage._core`: what Python sees of the core. Each class here is the base of the one that users get, whose colder
 //! half is in `python/ullage`.
 
+mod arenas;
+mod doors;
 mod error;
 mod ffi;
 mod history;
@@ -68,9 +70,10 @@ mod _core {
         // PyO3 looks whether there is an interpreter when it first attaches, which must not be while one goes down.
         Python::attach(|_| ());
         crate::names::Names::get(py)?;
-        crate::lru_cache::slots(py)?;
-        crate::history::slots(py)?;
-        crate::transfer::slots(py)?;
+        crate::doors::hang_slots::<LRUCache>(py)?;
+        crate::history::hang_slots(py)?;
+        crate::doors::hang_slots::<TransferMap>(py)?;
+        crate::reclaim::set_up();
         crate::sweep::set_up(module)
     }
 }

@@ -1,8 +1,9 @@
 //! LRUCache: a dict that keeps what was used last. The structure is `ullage_core::Lru`; the rest of the dict's surface
 //! is in `python/ullage/_lru.py`.
 
+use crate::doors::{self, Mapping};
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{self, attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{self, attached, Method};
 use crate::hooks::{Callables, Hooks};
 use crate::key::Key;
 use crate::lock::{open_to_detached, Shared};
@@ -11,13 +12,11 @@ use crate::sweep::{self, Swept};
 use crate::tell;
 use crate::value::{gather, Object};
 use crate::walk::{Kind, Walk};
-use pyo3::ffi::{PyObject, Py_ssize_t};
+use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::os::raw::c_int;
-use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use ullage_core::{Cause, Cleared, Lru, New, Probe, Removed, Tick};
 
 /// Entries that are moved out in one piece, between which others may run.
@@ -28,8 +27,6 @@ const BATCH: usize = 256;
 pub(crate) struct LRUCache {
     pub(crate) shared: Shared<Lru<Object, Object>>,
     pub(crate) hooks: Hooks,
-    /// Whether the collector may have to know of what is held. Never false while something collectable is.
-    collectable: AtomicBool,
 }
 
 impl LRUCache {
@@ -46,12 +43,6 @@ impl LRUCache {
     fn find(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
-    }
-
-    #[inline(always)]
-    fn contains(&self, key: &Key) -> Result<bool> {
-        let now = self.hooks.now()?;
-        self.shared.ask(key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.is_some()))
     }
 
     /// `cache[key] = value`.
@@ -72,7 +63,7 @@ impl LRUCache {
     /// As [`put`](Self::put), where all there is to an entry is its value: the key is owned only if it is new.
     #[inline(never)]
     fn store_plain(&self, key: &Key, value: Object) -> Result<()> {
-        self.note_collectable(&value);
+        self.hooks.note_collectable(&value);
         // What leaves after the lock is given back: the old value, or what makes room for a new entry.
         let (mut value, mut moved) = (Some(value), None::<(New<_, _>, _)>);
         let stored = self.shared.ask(key, |lru, probe| {
@@ -87,7 +78,7 @@ impl LRUCache {
                 Err(value) => value,
             };
             let object = key.to_object();
-            self.note_collectable(&object);
+            self.hooks.note_collectable(&object);
             let new = New { hash: key.hash, pair: Some((object, value)), weight: 1, ttl: None };
             let (new, removed) = moved.insert((new, Removed::new()));
             lru.put_at(found, new, Tick(0), removed).map(|()| None)
@@ -111,16 +102,8 @@ impl LRUCache {
             Ok(lru.alarm())
         });
         tell::release(&self.hooks, removed);
-        self.ring(stored?);
+        self.hooks.watched.ring(stored?);
         Ok(())
-    }
-
-    /// Tells the sweeper of a deadline that is nearer than what it knows.
-    #[inline(always)]
-    fn ring(&self, alarm: Option<Tick>) {
-        if let Some(at) = alarm {
-            self.hooks.watched.wake_by(at);
-        }
     }
 
     /// From now on entries have lifetimes, and the sweeper comes for those that are over.
@@ -139,27 +122,13 @@ impl LRUCache {
     #[inline(always)]
     fn weigh(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<New<Object, Object>> {
         let object = key.to_object();
-        self.note_collectable(&object);
-        self.note_collectable(&value);
+        self.hooks.note_collectable(&object);
+        self.hooks.note_collectable(&value);
         let weight = self.hooks.weigh(|weigher| {
             let py = weigher.py();
             Ok(weigher.call1((object.bind(py), value.bind(py)))?.unbind())
         })?;
         Ok(New { hash: key.hash, pair: Some((object, value)), weight, ttl })
-    }
-
-    #[inline(always)]
-    fn note_collectable(&self, object: &Object) {
-        if !self.collectable.load(Relaxed) && object.is_collectable() {
-            self.collectable.store(true, Relaxed);
-        }
-    }
-
-    /// Takes the entry for a key out.
-    fn take(&self, key: &Key) -> Result<Option<Object>> {
-        let now = self.hooks.now()?;
-        let taken = self.shared.ask(key, |lru, probe| lru.remove(key.hash, probe, now))?;
-        Ok(taken.map(|(key, value)| self.tell_taken(key, value, Cause::Explicit).1))
     }
 
     /// Tells the hook of an entry that goes to the caller.
@@ -170,24 +139,13 @@ impl LRUCache {
         (key, value)
     }
 
-    #[inline]
-    fn len(&self) -> Result<usize> {
-        let now = self.hooks.now()?;
-        if now != Tick(0) {
-            return self.len_of_timed(now);
-        }
-        let lru = self.shared.lock();
-        lru.open()?;
-        Ok(lru.len(now))
-    }
-
     /// Moves out what is due first, within a budget, so that it need not be counted each time.
     fn len_of_timed(&self, now: Tick) -> Result<usize> {
         let mut removed = Removed::new();
         let len = {
             let mut lru = self.shared.lock();
             lru.open()?;
-            lru.sweep(now, BATCH, &mut removed);
+            lru.sweep(now, self.hooks.moved_by_len(), &mut removed);
             lru.len(now)
         };
         tell::release(&self.hooks, removed);
@@ -226,12 +184,6 @@ impl LRUCache {
     }
 }
 
-/// A key, hashed: Python may have run.
-fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
-    // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
-    unsafe { Key::new(object.as_ptr()) }
-}
-
 /// The truth of an argument that is True where it was not given; None is given, and false.
 enum Truth {
     Absent,
@@ -257,7 +209,7 @@ impl LRUCache {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        LRUCache { shared: Shared::behind(Lru::new()), hooks: Hooks::new(), collectable: AtomicBool::new(false) }
+        LRUCache { shared: Shared::behind(Lru::new()), hooks: Hooks::new() }
     }
 
     /// Opens the cache. Times in nanoseconds.
@@ -296,7 +248,7 @@ impl LRUCache {
         }
     }
 
-    // The doors. These bodies stand for the slots' names; `slots()` puts raw functions in their place.
+    // The doors. These bodies stand for the slots' names; `hang_slots` puts raw functions in their place.
 
     fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
     fn __setitem__(&self, _key: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
@@ -313,7 +265,7 @@ impl LRUCache {
     /// The value for `key` without using it, or `default`.
     #[pyo3(signature = (key, default = None))]
     fn peek(&self, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Option<Py<PyAny>>> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         let now = self.hooks.now()?;
         let found =
             self.shared.ask(&key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.map(|(value, _)| value.dup())))?;
@@ -322,7 +274,7 @@ impl LRUCache {
 
     /// Nanoseconds left to live, None for ever.
     fn _expires_in(&self, key: &Bound<'_, PyAny>) -> Result<Option<u64>> {
-        let asked = self::key(key)?;
+        let asked = Key::of(key)?;
         let now = self.hooks.now()?;
         let found = self.shared.ask(&asked, |lru, probe| Ok(lru.peek(asked.hash, probe, now)?.map(|(_, at)| at)))?;
         found.map(|at| at.remaining(now)).ok_or_else(|| missing(key.clone()))
@@ -370,13 +322,13 @@ impl LRUCache {
         weight: u64,
         left: Option<u64>,
     ) -> Result<()> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         if left.is_some() {
             Self::be_timed(slf)?;
         }
         let pair = (key.to_object(), Object::new(value));
-        slf.get().note_collectable(&pair.0);
-        slf.get().note_collectable(&pair.1);
+        slf.get().hooks.note_collectable(&pair.0);
+        slf.get().hooks.note_collectable(&pair.1);
         slf.get().put(&key, New { hash: key.hash, pair: Some(pair), weight, ttl: Some(left.unwrap_or(u64::MAX)) })
     }
 
@@ -391,7 +343,7 @@ impl LRUCache {
 
     /// Counts as a use of `key` without reading it; with `ttl` (nanoseconds) its lifetime starts again.
     fn _touch(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
-        let (cache, key) = (slf.get(), self::key(key)?);
+        let (cache, key) = (slf.get(), Key::of(key)?);
         if ttl.is_some() {
             Self::be_timed(slf)?;
         }
@@ -399,7 +351,7 @@ impl LRUCache {
         let touch =
             |lru: &mut Lru<_, _>, probe: &mut Probe<'_, _, _>| Ok((lru.touch(key.hash, probe, ttl, now)?, lru.alarm()));
         let (touched, alarm) = cache.shared.ask(&key, touch)?;
-        cache.ring(alarm);
+        cache.hooks.watched.ring(alarm);
         Ok(touched)
     }
 
@@ -407,7 +359,7 @@ impl LRUCache {
     #[pyo3(signature = (key, last = Truth::Absent), text_signature = "($self, key, last=True)")]
     fn move_to_end(&self, key: &Bound<'_, PyAny>, last: Truth) -> Result<()> {
         let last = last.is_true();
-        let asked = self::key(key)?;
+        let asked = Key::of(key)?;
         let now = self.hooks.now()?;
         match self.shared.ask(&asked, |lru, probe| lru.move_to_end(asked.hash, probe, last, now))? {
             true => Ok(()),
@@ -417,7 +369,7 @@ impl LRUCache {
 
     /// Stores a value with a lifetime of its own, in nanoseconds.
     fn _set(slf: &Bound<'_, Self>, key: &Bound<'_, PyAny>, value: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<()> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         if ttl.is_some() {
             Self::be_timed(slf)?;
         }
@@ -427,7 +379,7 @@ impl LRUCache {
     /// The value for `key`; `default`, stored, if there is none.
     #[pyo3(signature = (key, default = None))]
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
         if self.hooks.is_weighed() && self.contains(&key)? {
             // A default that is not stored is not weighed either.
@@ -444,7 +396,7 @@ impl LRUCache {
         });
         tell::release(&self.hooks, removed);
         let (found, alarm) = found?;
-        self.ring(alarm);
+        self.hooks.watched.ring(alarm);
         Ok(found.map_or(default, |value| value.into_bound(py)).unbind())
     }
 
@@ -563,13 +515,6 @@ impl LRUCache {
         Ok(self.shared.lock().weight())
     }
 
-    /// The callables: weigher, on_evict, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 3] {
-        [self.hooks.weigher(), self.hooks.on_exit(), self.hooks.timer()]
-            .map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
-    }
-
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
         let now = self.hooks.now()?;
         let (stats, len, weight, bound) = {
@@ -605,7 +550,7 @@ impl LRUCache {
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.hooks.traverse(&visit)?;
         // A cache of strings and numbers is not walked, however large.
-        if self.collectable.load(Relaxed) {
+        if self.hooks.is_collectable() {
             // Law 5: a plain blocking lock. Its holders never wait for the interpreter.
             for (key, value) in self.shared.lock().entries() {
                 visit.call(key.as_py())?;
@@ -662,125 +607,64 @@ impl Drop for LRUCache {
     }
 }
 
-unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: the interpreter calls a slot with an instance of its type and valid arguments.
-        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
-        match cache.find(&key)? {
-            Some(value) => Ok(value.into_ptr()),
-            // SAFETY: as above.
-            None => unsafe { call_missing(slf, object) },
+impl Mapping for LRUCache {
+    #[inline(always)]
+    fn get(&self, key: &Key) -> Result<Option<Object>> {
+        self.find(key)
+    }
+
+    #[inline(always)]
+    fn contains(&self, key: &Key) -> Result<bool> {
+        let now = self.hooks.now()?;
+        self.shared.ask(key, |lru, probe| Ok(lru.peek(key.hash, probe, now)?.is_some()))
+    }
+
+    #[inline(always)]
+    fn set(&self, key: &Key, value: Object) -> Result<()> {
+        self.store(key, value, None)
+    }
+
+    fn pop(&self, key: &Key) -> Result<Option<Object>> {
+        let now = self.hooks.now()?;
+        let taken = self.shared.ask(key, |lru, probe| lru.remove(key.hash, probe, now))?;
+        Ok(taken.map(|(key, value)| self.tell_taken(key, value, Cause::Explicit).1))
+    }
+
+    #[inline]
+    fn len(&self) -> Result<usize> {
+        let now = self.hooks.now()?;
+        if now != Tick(0) {
+            return self.len_of_timed(now);
         }
-    })
-}
+        let lru = self.shared.lock();
+        lru.open()?;
+        Ok(lru.len(now))
+    }
 
-/// `__missing__` of a subclass, else `KeyError`.
-#[cold]
-unsafe fn call_missing(slf: *mut PyObject, object: *mut PyObject) -> Result<*mut PyObject> {
-    attached(|py| {
-        // SAFETY: both are valid arguments of the slot.
-        let (slf, key) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, object)) };
-        match ffi::lookup_special(&slf, pyo3::intern!(py, "__missing__")) {
-            Some(_) => Ok(slf.call_method1(pyo3::intern!(py, "__missing__"), (key,))?.into_ptr()),
-            None => Err(missing(key)),
-        }
-    })
-}
-
-unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *mut PyObject) -> c_int {
-    door(-1, || {
-        // SAFETY: as for `subscript`; a null value means deletion.
-        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
-        if value.is_null() {
-            return match cache.take(&key)? {
-                Some(_) => Ok(0),
-                // SAFETY: the key is valid.
-                None => Err(attached(|py| missing(unsafe { Bound::from_borrowed_ptr(py, object) }))),
-            };
-        }
-        // SAFETY: the value is valid.
-        cache.store(&key, unsafe { Object::from_borrowed(value) }, None)?;
-        Ok(0)
-    })
-}
-
-unsafe extern "C" fn contains(slf: *mut PyObject, object: *mut PyObject) -> c_int {
-    door(-1, || {
-        // SAFETY: as for `subscript`.
-        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(object)?) };
-        Ok(c_int::from(cache.contains(&key)?))
-    })
-}
-
-unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
-    // SAFETY: as for `subscript`.
-    door(-1, || Ok(unsafe { instance::<LRUCache>(slf) }.len()? as Py_ssize_t))
-}
-
-static GET: Signature<2> = Signature { name: "get", parameters: ["key", "default"], required: 1 };
-
-unsafe extern "C" fn get(
-    slf: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    kwnames: *mut PyObject,
-) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [key, default] = unsafe { GET.read(args, nargs, kwnames)? };
-        // SAFETY: as above.
-        let (cache, key) = unsafe { (instance::<LRUCache>(slf), Key::new(key)?) };
-        if let Some(value) = cache.find(&key)? {
-            return Ok(value.into_ptr());
-        }
-        // SAFETY: an argument that was given is valid, and None always is.
-        Ok(unsafe { default_or_none(default) })
-    })
-}
-
-static POP: Signature<2> = Signature { name: "pop", parameters: ["key", "default"], required: 1 };
-
-unsafe extern "C" fn pop(
-    slf: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    kwnames: *mut PyObject,
-) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: as for `get`.
-        unsafe {
-            let [object, default] = POP.read(args, nargs, kwnames)?;
-            let (cache, key) = (instance::<LRUCache>(slf), Key::new(object)?);
-            match cache.take(&key)? {
-                Some(value) => Ok(value.into_ptr()),
-                None => default_or_missing(object, default),
+    /// `__missing__` of a subclass, else `KeyError`.
+    #[cold]
+    unsafe fn missing(slf: *mut PyObject, object: *mut PyObject) -> Result<*mut PyObject> {
+        attached(|py| {
+            // SAFETY: both are valid arguments of the slot.
+            let (slf, key) = unsafe { (Bound::from_borrowed_ptr(py, slf), Bound::from_borrowed_ptr(py, object)) };
+            match ffi::lookup_special(&slf, pyo3::intern!(py, "__missing__")) {
+                Some(_) => Ok(slf.call_method1(pyo3::intern!(py, "__missing__"), (key,))?.into_ptr()),
+                None => Err(missing(key)),
             }
-        }
-    })
-}
-
-/// Puts the raw slots on the type.
-pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
-    let slots = Slots {
-        subscript: Some(subscript),
-        assign: Some(assign),
-        contains: Some(contains),
-        length: Some(length),
-        ..Slots::default()
-    };
-    hang(&py.get_type::<LRUCache>(), slots)
+        })
+    }
 }
 
 /// The raw methods.
 pub(crate) const METHODS: &[Method] = &[
     Method::with_names(
         c"get",
-        get,
+        doors::get::<LRUCache>,
         c"get($self, /, key, default=None)\n--\n\nThe value for `key`, which counts as a use, or `default`.",
     ),
     Method::with_names(
         c"pop",
-        pop,
+        doors::pop::<LRUCache>,
         c"pop($self, /, key, default=...)\n--\n\nRemoves `key` and returns its value, or `default`; KeyError without one.",
     ),
 ];

@@ -12,6 +12,7 @@ use crate::hooks::monotonic;
 use crate::sweep;
 use crate::value::Object;
 use parking_lot::Mutex;
+use pyo3::exceptions::PyValueError;
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,7 +30,7 @@ const PRESSURE: usize = 1024;
 const LARGEST_SLICE: usize = 1024;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
-/// The same for what left together. Room for all is taken at once, so that nobody waits for it to grow.
+/// The same for what left together. Room for all is taken at the start, so that nobody waits for it to grow.
 const MOST_LOTS: usize = 16 << 10;
 /// References that a call that lets go of much (`clear`, `close`, the end of a container) frees itself, at least; and
 /// nanoseconds for which it does.
@@ -41,7 +42,7 @@ const DEPTH: usize = 4;
 /// Items that are looked at to guess how much hangs on a container.
 const LOOKS: usize = 4;
 /// Items of a list after which its storage shrinks.
-const STEP: usize = 16 << 10;
+const STEP: usize = 4 << 10;
 /// A structure that held more than this takes a while to unmap.
 const MANY: usize = 10_000;
 
@@ -196,6 +197,11 @@ pub(crate) fn freed() -> u64 {
     FREED.load(Relaxed)
 }
 
+/// Makes room for all that may wait.
+pub(crate) fn set_up() {
+    let _ = PILE.lock().lots.try_reserve_exact(MOST_LOTS + 64);
+}
+
 /// Frees everything, and retires nothing from now on.
 pub(crate) fn end() {
     ENDED.store(true, Relaxed);
@@ -212,9 +218,6 @@ fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize
     let lot = Lot { stack: vec![retired], account: account.clone(), objects, references, fresh: references > SLICE };
     let mut pile = PILE.lock();
     pile.references += references;
-    if pile.lots.capacity() == 0 {
-        let _ = pile.lots.try_reserve_exact(MOST_LOTS + 64);
-    }
     // What left last is freed first: what is small is gone when the call returns, whatever waits.
     pile.lots.push_front(lot);
     WAITING.store(pile.lots.len(), Relaxed);
@@ -357,8 +360,11 @@ enum Step {
 /// Frees at most `budget` references of what containers have retired, everything by default. Returns how many.
 #[pyfunction]
 #[pyo3(signature = (budget = None))]
-pub(crate) fn reclaim(budget: Option<usize>) -> usize {
-    free(budget.unwrap_or(usize::MAX))
+pub(crate) fn reclaim(budget: Option<i128>) -> PyResult<usize> {
+    match budget {
+        Some(budget @ ..=-1) => Err(PyValueError::new_err(format!("budget must be at least 0; got {budget}"))),
+        _ => Ok(free(budget.and_then(|budget| budget.try_into().ok()).unwrap_or(usize::MAX))),
+    }
 }
 
 /// Frees everything that containers have retired, and what that retires. Returns how many references that were.

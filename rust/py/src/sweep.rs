@@ -4,6 +4,7 @@
 //! Detached, it moves what has expired out of containers, and counts, compares and drops nothing (law 3). It attaches
 //! only to call a hook with what expired, and to free what is retired, a little at a time, where no write does.
 
+use crate::arenas;
 use crate::hooks::monotonic;
 use crate::reclaim::{self, Contents};
 use crate::value::Object;
@@ -124,8 +125,15 @@ impl Watched {
     }
 
     /// Tells the sweeper of a deadline that it does not know of.
+    #[inline(always)]
+    pub(crate) fn ring(&self, alarm: Option<Tick>) {
+        if let Some(at) = alarm {
+            self.wake_by(at);
+        }
+    }
+
     #[cold]
-    pub(crate) fn wake_by(&self, at: Tick) {
+    fn wake_by(&self, at: Tick) {
         if let Some(post) = self.0.get() {
             post.alarm.set_by(at);
             wake_by(at);
@@ -165,6 +173,12 @@ pub(crate) fn is_enabled() -> bool {
     ENABLED.load(Relaxed)
 }
 
+/// Whether there is a thread.
+pub(crate) fn is_running() -> bool {
+    STARTED.load(Relaxed) && is_enabled()
+}
+
+/// Attached.
 fn wake_by(at: Tick) {
     if !ENABLED.load(Relaxed) {
         return;
@@ -172,12 +186,19 @@ fn wake_by(at: Tick) {
     if !STARTED.swap(true, Relaxed) {
         let sweeper = sweeper();
         // Without a thread, as where the system gives none, the calls of the containers do all there is to do.
-        match std::thread::Builder::new().name("ullage-sweeper".into()).spawn(|| run(sweeper)) {
-            Ok(thread) => *THREAD.lock() = Some(thread),
+        match spawn(|| run(sweeper)) {
+            Ok(thread) => {
+                *THREAD.lock() = Some(thread);
+                arenas::install();
+            }
             Err(_) => ENABLED.store(false, Relaxed),
         }
     }
     sweeper().wake_by(at);
+}
+
+fn spawn(body: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("ullage-sweeper".into()).spawn(body)
 }
 
 /// Sees to it that what is retired is freed also if nobody writes.
@@ -188,9 +209,15 @@ pub(crate) fn look_after_the_pile() {
     }
 }
 
+/// Sees to it that empty arenas are given back, unless they are wanted again soon.
+#[cold]
+pub(crate) fn look_after_arenas() {
+    wake_by(monotonic().after(Some(PATIENCE)));
+}
+
 /// Gives the memory of an empty structure back, on the other thread if there is one.
 pub(crate) fn discard(husk: Contents) {
-    if STARTED.load(Relaxed) && ENABLED.load(Relaxed) {
+    if is_running() {
         HUSKS.lock().push(husk);
         wake_by(monotonic());
     }
@@ -203,6 +230,7 @@ fn run(sweeper: &'static Sweeper<Post>) {
         let mut next = sweeper.sweep(monotonic);
         let husks = std::mem::take(&mut *HUSKS.lock());
         drop(husks);
+        arenas::give_all_back();
         rest = monotonic().after(Some(REST));
         for post in sweeper.watched().iter().filter(|post| post.calls.load(Relaxed)) {
             attach(sweeper, |py| post.deliver(py));
@@ -333,6 +361,7 @@ pub(crate) fn _end(py: Python<'_>) {
     let threads = THREAD.lock().take().into_iter().chain(std::mem::take(&mut *LEFT.lock()));
     py.detach(|| threads.for_each(|thread| drop(thread.join())));
     reclaim::end();
+    arenas::give_all_back();
 }
 
 /// Makes ready, and has the interpreter tell of forks and of its end.
@@ -340,6 +369,10 @@ pub(crate) fn set_up(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
     set_sweeper(Sweeper::new());
     ENABLED.store(std::env::var_os("ULLAGE_SWEEPER").is_none_or(|value| value != "0"), Relaxed);
+    if is_enabled() {
+        // The first thread of a process costs as much as four later ones: paid here, not by the write that needs it.
+        let _ = spawn(|| ()).map(JoinHandle::join);
+    }
     py.import("atexit")?.call_method1("register", (module.getattr("_end")?,))?;
     let os = py.import("os")?;
     if os.hasattr("register_at_fork")? {

@@ -1,8 +1,9 @@
 //! TransferMap: things in flight, each with a deadline. The structure is `ullage_core::Expiring`; the rest of the
 //! mapping's surface is in `python/ullage/_transfer.py`.
 
+use crate::doors::{self, Mapping};
 use crate::error::{empty, missing, Error, Result};
-use crate::ffi::{attached, default_or_missing, default_or_none, door, hang, instance, Method, Signature, Slots};
+use crate::ffi::{attached, default_or_missing, door, instance, Method, Signature};
 use crate::hooks::{Callables, Glance, Hooks};
 use crate::key::Key;
 use crate::lock::{open_to_detached, Shared};
@@ -16,9 +17,8 @@ use pyo3::ffi::{PyObject, Py_ssize_t};
 use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
-use std::os::raw::c_int;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::Mutex;
 use ullage_core::due::Effort;
 use ullage_core::expiring::{Begun, ClaimId, End, Everything, Leaving, OnFull, State};
@@ -26,6 +26,8 @@ use ullage_core::{Expiring, Tick};
 
 /// Entries handed over in one piece.
 const BATCH: usize = 256;
+/// Entries that a call reports, where the sweeper reports the rest.
+const A_FEW: usize = 8;
 /// Nanoseconds after which the sweeper comes again for what it could not report, since somebody else was at it, or what
 /// the callback wants kept and there is no room for.
 const AGAIN: u64 = 1_000_000_000;
@@ -35,7 +37,6 @@ const AGAIN: u64 = 1_000_000_000;
 pub(crate) struct TransferMap {
     pub(crate) shared: Shared<Expiring<Object, Object>>,
     pub(crate) hooks: Hooks,
-    collectable: AtomicBool,
 }
 
 impl TransferMap {
@@ -54,9 +55,18 @@ impl TransferMap {
         let now = self.hooks.now()?;
         if self.hooks.has_exit() {
             match self.hooks.is_swept() {
-                true => self.report(now, 1, Effort::Little),
-                false => self.report(now, usize::MAX, Effort::Whole),
+                true => self.report_some(now),
+                false => self.report_all(now),
             }
+        }
+        Ok(now)
+    }
+
+    /// As [`tick`](Self::tick), and nothing is left to the sweeper.
+    fn tick_all(&self) -> Result<Tick> {
+        let now = self.hooks.now()?;
+        if self.hooks.has_exit() {
+            self.report_all(now);
         }
         Ok(now)
     }
@@ -70,32 +80,47 @@ impl TransferMap {
         }
     }
 
-    /// Gives the callback what expired, in so many batches at most, unlocked, and takes back what it wants kept.
+    /// Gives the callback a little of what expired.
     #[cold]
-    fn report(&self, now: Tick, batches: usize, effort: Effort) {
+    fn report_some(&self, now: Tick) {
+        let Some(delivery) = self.hooks.deliver() else { return };
+        let batch = self.hand_over(now, A_FEW, Effort::Little);
+        if !batch.is_empty() {
+            let back = self.report(batch);
+            self.put_back(back);
+            drop(delivery);
+            self.ring_for_waiting(now);
+        }
+    }
+
+    /// Gives the callback all that expired, in batches.
+    #[cold]
+    fn report_all(&self, now: Tick) {
         let Some(_delivery) = self.hooks.deliver() else { return };
         let mut back = Vec::new();
-        let mut batch = self.hand_over(now, BATCH, effort);
+        let mut batch = self.hand_over(now, BATCH, Effort::Whole);
         if batch.is_empty() {
             return;
         }
         // Counted once: what is kept in a full map waits again at once.
-        let mut left = if batches > 1 { self.shared.lock().waiting(now) } else { 0 };
+        let mut left = self.shared.lock().waiting(now);
         while !batch.is_empty() {
             let next = left.min(BATCH);
             left -= next;
-            attached(|py| self.report_batch(py, batch, &mut back));
-            batch = self.hand_over(now, next, effort);
+            back.extend(self.report(batch));
+            batch = self.hand_over(now, next, Effort::Whole);
         }
         // Only now, or it would be handed over again at once.
+        self.put_back(back);
+    }
+
+    /// Has what the callback could not keep handed over again.
+    fn put_back(&self, back: Vec<(Object, Object)>) {
         for (key, handle) in back {
             let refused = self.shared.lock().put_back(key, handle);
             if let Err((key, handle)) = refused {
                 self.retire(key, handle);
             }
-        }
-        if batches == 1 {
-            self.ring_for_waiting(now);
         }
         reclaim::pace();
     }
@@ -117,19 +142,11 @@ impl TransferMap {
         reclaim::pace();
     }
 
-    /// Tells the sweeper of a deadline that is nearer than what it knows.
-    #[inline(always)]
-    fn ring(&self, alarm: Option<Tick>) {
-        if let Some(at) = alarm {
-            self.hooks.watched.wake_by(at);
-        }
-    }
-
     /// Has the sweeper report what waits: no other call may come.
     #[inline]
     fn ring_for_waiting(&self, now: Tick) {
         if self.hooks.has_exit() && self.is_waiting() {
-            self.hooks.watched.wake_by(now);
+            self.hooks.watched.ring(Some(now));
         }
     }
 
@@ -141,31 +158,35 @@ impl TransferMap {
         reclaim::abandon(&self.hooks.account, everything.len(), everything);
     }
 
-    fn report_batch(&self, py: Python<'_>, batch: Vec<(Object, Object)>, back: &mut Vec<(Object, Object)>) {
-        let Some(callback) = self.hooks.on_exit() else { return };
-        let mut batch: Vec<_> = batch.into_iter().map(Some).collect();
-        tell::call(py, &self.hooks, &callback, |callback| {
-            let pairs = batch.iter().flatten().map(|(key, handle)| (key.bind(py), handle.bind(py)));
-            let kept = callback.call1((PyList::new(py, pairs)?,))?;
-            if !kept.is_none() {
-                if !kept.hasattr("keys")? {
-                    let kind = kept.get_type().name()?;
-                    let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
-                    return Err(pyo3::exceptions::PyTypeError::new_err(text));
-                }
-                for entry in &mut batch {
-                    // What cannot be kept must not take what comes after it along.
-                    if let Err(error) = self.keep_if_asked(&kept, entry) {
-                        self.hooks.errors.fetch_add(1, Relaxed);
-                        PyErr::from(error).write_unraisable(py, Some(callback));
-                        back.extend(entry.take());
+    /// Gives the callback a batch, unlocked. What it wants kept and cannot be kept in its place comes back.
+    fn report(&self, batch: Vec<(Object, Object)>) -> Vec<(Object, Object)> {
+        let Some(callback) = self.hooks.on_exit() else { return Vec::new() };
+        let (mut batch, mut back): (Vec<_>, _) = (batch.into_iter().map(Some).collect(), Vec::new());
+        attached(|py| {
+            tell::call(py, &self.hooks, &callback, |callback| {
+                let pairs = batch.iter().flatten().map(|(key, handle)| (key.bind(py), handle.bind(py)));
+                let kept = callback.call1((PyList::new(py, pairs)?,))?;
+                if !kept.is_none() {
+                    if !kept.hasattr("keys")? {
+                        let kind = kept.get_type().name()?;
+                        let text = format!("on_expire must return None, or {{key: ttl}} of what to keep; got {kind}");
+                        return Err(pyo3::exceptions::PyTypeError::new_err(text));
+                    }
+                    for entry in &mut batch {
+                        // What cannot be kept must not take what comes after it along.
+                        if let Err(error) = self.keep_if_asked(&kept, entry) {
+                            self.hooks.errors.fetch_add(1, Relaxed);
+                            PyErr::from(error).write_unraisable(py, Some(callback));
+                            back.extend(entry.take());
+                        }
                     }
                 }
-            }
-            Ok(())
+                Ok(())
+            });
+            batch.into_iter().flatten().for_each(|(key, handle)| self.retire(key, handle));
+            reclaim::pace();
         });
-        batch.into_iter().flatten().for_each(|(key, handle)| self.retire(key, handle));
-        reclaim::pace();
+        back
     }
 
     /// Keeps an entry if the callback's answer names it. One that cannot be put in its place, or whose lifetime cannot
@@ -192,7 +213,7 @@ impl TransferMap {
             Ok(map.alarm())
         });
         self.release(leaving);
-        self.ring(kept?);
+        self.hooks.watched.ring(kept?);
         Ok(())
     }
 
@@ -204,17 +225,11 @@ impl TransferMap {
     }
 
     #[inline]
-    fn note_collectable(&self, key: &Object, handle: &Object) {
-        if !self.collectable.load(Relaxed) && (key.is_collectable() || handle.is_collectable()) {
-            self.collectable.store(true, Relaxed);
-        }
-    }
-
-    #[inline]
     fn begin(&self, key: &Key, handle: Object, ttl: Option<u64>) -> Result<Begun> {
         let now = self.tick()?;
         let object = key.to_object();
-        self.note_collectable(&object, &handle);
+        self.hooks.note_collectable(&object);
+        self.hooks.note_collectable(&handle);
         let mut pair = Some((object, handle));
         let mut leaving = Leaving::new();
         let begun = self
@@ -222,7 +237,7 @@ impl TransferMap {
             .ask(key, |map, probe| Ok((map.begin(key.hash, probe, &mut pair, ttl, now, &mut leaving)?, map.alarm())));
         self.release(leaving);
         let (begun, alarm) = begun?;
-        self.ring(alarm);
+        self.hooks.watched.ring(alarm);
         self.ring_for_waiting(now);
         Ok(begun)
     }
@@ -251,8 +266,9 @@ impl TransferMap {
     /// A completion that came before its beginning.
     #[cold]
     fn remember_early(&self, key: &Key) -> Result<()> {
-        let mut object = Some(key.to_object());
-        self.note_collectable(object.as_ref().expect("just made"), object.as_ref().expect("just made"));
+        let object = key.to_object();
+        self.hooks.note_collectable(&object);
+        let mut object = Some(object);
         let mut leaving = Leaving::new();
         let outcome = self.shared.ask(key, |map, probe| map.early(key.hash, probe, &mut object, &mut leaving));
         self.release(leaving);
@@ -260,21 +276,12 @@ impl TransferMap {
     }
 }
 
-fn key(object: &Bound<'_, PyAny>) -> Result<Key> {
-    // SAFETY: a `Bound` is valid and attached, and outlives the call that borrowed it.
-    unsafe { Key::new(object.as_ptr()) }
-}
-
 #[pymethods]
 impl TransferMap {
     #[new]
     #[pyo3(signature = (*_args, **_kwargs))]
     fn new(_args: &Bound<'_, PyTuple>, _kwargs: Option<&Bound<'_, PyDict>>) -> Self {
-        TransferMap {
-            shared: Shared::behind(Expiring::new()),
-            hooks: Hooks::new(),
-            collectable: AtomicBool::new(false),
-        }
+        TransferMap { shared: Shared::behind(Expiring::new()), hooks: Hooks::new() }
     }
 
     /// Opens the map. Times in nanoseconds.
@@ -309,7 +316,7 @@ impl TransferMap {
         Ok(())
     }
 
-    // The doors. These bodies stand for the slots' names; `slots()` puts raw functions in their place.
+    // The doors. These bodies stand for the slots' names; `hang_slots` puts raw functions in their place.
 
     fn __getitem__(&self, _key: &Bound<'_, PyAny>) {}
     fn __setitem__(&self, _key: &Bound<'_, PyAny>, _value: &Bound<'_, PyAny>) {}
@@ -323,7 +330,7 @@ impl TransferMap {
 
     /// Nanoseconds left for a live `key`, None for ever.
     fn _remaining(&self, key: &Bound<'_, PyAny>) -> Result<Option<u64>> {
-        let asked = self::key(key)?;
+        let asked = Key::of(key)?;
         let now = self.hooks.now()?;
         let (_, at) = self.find(&asked)?.ok_or_else(|| missing(key.clone()))?;
         Ok(at.remaining(now))
@@ -331,7 +338,7 @@ impl TransferMap {
 
     /// "live", "claimed", "expired", "completed", "failed" or "unknown".
     fn state(&self, key: &Bound<'_, PyAny>) -> Result<&'static str> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         let now = self.tick()?;
         self.shared.lock().open()?;
         Ok(match self.shared.ask(&key, |map, probe| map.state(key.hash, probe, now))? {
@@ -346,7 +353,7 @@ impl TransferMap {
 
     /// The deadline of a live `key` on the map's clock; None if it never expires. Raises KeyError.
     fn deadline(&self, key: &Bound<'_, PyAny>) -> Result<Option<f64>> {
-        let asked = self::key(key)?;
+        let asked = Key::of(key)?;
         let (_, at) = self.find(&asked)?.ok_or_else(|| missing(key.clone()))?;
         Ok((at != Tick::NEVER).then(|| self.hooks.on_the_clock(at)))
     }
@@ -366,14 +373,14 @@ impl TransferMap {
 
     /// Puts the deadline of a live `key` off, never nearer; nanoseconds. False if there is none.
     fn _renew(&self, key: &Bound<'_, PyAny>, ttl: Option<u64>) -> Result<bool> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         let now = self.tick()?;
         self.shared.ask(&key, |map, probe| map.renew(key.hash, probe, ttl, now))
     }
 
     /// Ends the transfer of `key` as failed and returns its handle; `KeyError` if it is not live.
     fn fail(&self, py: Python<'_>, key: &Bound<'_, PyAny>) -> Result<Py<PyAny>> {
-        let handle = self.end(&self::key(key)?, End::Failed)?.ok_or_else(|| missing(key.clone()))?;
+        let handle = self.end(&Key::of(key)?, End::Failed)?.ok_or_else(|| missing(key.clone()))?;
         Ok(handle.into_bound(py).unbind())
     }
 
@@ -394,11 +401,12 @@ impl TransferMap {
     /// The handle of a live `key`; `default`, begun, if there is none.
     #[pyo3(signature = (key, default = None))]
     fn setdefault(&self, py: Python<'_>, key: &Bound<'_, PyAny>, default: Option<Py<PyAny>>) -> Result<Py<PyAny>> {
-        let key = self::key(key)?;
+        let key = Key::of(key)?;
         let default = default.unwrap_or_else(|| py.None()).into_bound(py);
         let now = self.tick()?;
         let (object, handle) = (key.to_object(), Object::new(&default));
-        self.note_collectable(&object, &handle);
+        self.hooks.note_collectable(&object);
+        self.hooks.note_collectable(&handle);
         let mut pair = Some((object, handle));
         let mut leaving = Leaving::new();
         let found = self.shared.ask(&key, |map, probe| {
@@ -409,7 +417,7 @@ impl TransferMap {
         });
         self.release(leaving);
         let alarm = self.shared.lock().alarm();
-        self.ring(alarm);
+        self.hooks.watched.ring(alarm);
         self.ring_for_waiting(now);
         Ok(found?.map_or(default, |handle| handle.into_bound(py)).unbind())
     }
@@ -430,12 +438,15 @@ impl TransferMap {
                 popped.append((key.into_bound(py), handle.into_bound(py)))?;
             }
         }
+        if self.hooks.is_swept() && self.shared.lock().is_husk() {
+            self.hooks.watched.ring(Some(now));
+        }
         Ok(popped)
     }
 
     /// Reports what has expired to `on_expire`, if there is one. Returns how many entries wait for `pop_expired`.
     fn expire(&self) -> Result<usize> {
-        let now = self.tick()?;
+        let now = self.tick_all()?;
         let map = self.shared.lock();
         map.open()?;
         Ok(map.waiting(now))
@@ -507,20 +518,8 @@ impl TransferMap {
             map.set_maxsize(bound, now, &mut leaving);
         }
         self.release(leaving);
-        self.tick()?;
+        self.tick_all()?;
         Ok(())
-    }
-
-    /// Nanoseconds to live of what begins without a lifetime of its own.
-    #[getter]
-    fn _ttl(&self) -> Option<u64> {
-        self.shared.lock().ttl()
-    }
-
-    /// The callables: on_expire, timer.
-    #[getter]
-    fn _hooks(&self, py: Python<'_>) -> [Option<Py<PyAny>>; 2] {
-        [self.hooks.on_exit(), self.hooks.timer()].map(|hook| hook.map(|hook| hook.into_bound(py).unbind()))
     }
 
     fn _stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
@@ -562,7 +561,7 @@ impl TransferMap {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
         self.hooks.traverse(&visit)?;
-        if self.collectable.load(Relaxed) {
+        if self.hooks.is_collectable() {
             for (key, handle) in self.shared.lock().entries() {
                 visit.call(key.as_py())?;
                 if let Some(handle) = handle {
@@ -586,29 +585,36 @@ impl Swept for TransferMap {
             return Some(Tick::NEVER);
         }
         let mut leaving = Leaving::new();
-        let (due, over) = {
+        let (due, over, storage) = {
             let mut map = self.shared.lock();
             map.sweep(now, sweep::ROUND, &mut leaving);
-            (map.rearm(), map.soonest() > now)
+            (map.rearm(), map.soonest() > now, map.shed())
         };
         if !leaving.is_empty() {
             let len = leaving.len();
             let entries = leaving.into_iter().map(|(key, handle, _)| (key, handle));
             reclaim::retire_unseen(&self.hooks.account, len, Box::new(entries));
         }
+        drop(storage);
         // A callback is called when all has been moved out.
         (!over || !self.hooks.has_exit()).then_some(due)
     }
 
     fn deliver(&self) -> Tick {
         let mut again = Tick::NEVER;
-        if let Ok(now) = self.hooks.now() {
-            self.report(now, usize::MAX, Effort::Whole);
+        if let Ok(now) = self.tick_all() {
             if self.is_waiting() {
                 again = now.after(Some(AGAIN));
             }
         }
-        self.shared.lock().rearm().min(again)
+        let (due, storage) = {
+            let mut map = self.shared.lock();
+            (map.rearm(), map.shed())
+        };
+        if let Some(storage) = storage {
+            sweep::discard(Box::new(storage));
+        }
+        due.min(again)
     }
 
     fn disarm(&self) {
@@ -636,7 +642,7 @@ pub(crate) struct Claim {
 impl Claim {
     fn __enter__(&self, py: Python<'_>) -> Result<Py<PyAny>> {
         let map = self.map.get();
-        let key = self::key(self.key.bind(py))?;
+        let key = Key::of(self.key.bind(py))?;
         let now = map.tick()?;
         let claimed = map
             .shared
@@ -672,7 +678,7 @@ impl Claim {
             transfers.alarm()
         };
         map.release(leaving);
-        map.ring(alarm);
+        map.hooks.watched.ring(alarm);
     }
 }
 
@@ -695,59 +701,40 @@ unsafe fn complete_missing(
     unsafe { default_or_missing(object, default) }
 }
 
-unsafe extern "C" fn subscript(slf: *mut PyObject, object: *mut PyObject) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: the interpreter calls a slot with an instance of its type and valid arguments.
-        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
-        match map.find(&key)? {
-            Some((handle, _)) => Ok(handle.into_ptr()),
-            // SAFETY: as above.
-            None => unsafe { default_or_missing(object, null_mut()) },
-        }
-    })
-}
+impl Mapping for TransferMap {
+    #[inline(always)]
+    fn get(&self, key: &Key) -> Result<Option<Object>> {
+        Ok(self.find(key)?.map(|(handle, _)| handle))
+    }
 
-unsafe extern "C" fn assign(slf: *mut PyObject, object: *mut PyObject, value: *mut PyObject) -> c_int {
-    door(-1, || {
-        // SAFETY: as for `subscript`; a null value means deletion.
-        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
-        if value.is_null() {
-            return match map.end(&key, End::Completed)? {
-                Some(_) => Ok(0),
-                // SAFETY: as above.
-                None => unsafe { default_or_missing(object, null_mut()) }.map(|_| 0),
-            };
-        }
-        // SAFETY: the value is valid.
-        map.begin(&key, unsafe { Object::from_borrowed(value) }, None)?;
-        Ok(0)
-    })
-}
+    #[inline(always)]
+    fn contains(&self, key: &Key) -> Result<bool> {
+        Ok(self.find(key)?.is_some())
+    }
 
-unsafe extern "C" fn contains(slf: *mut PyObject, object: *mut PyObject) -> c_int {
-    door(-1, || {
-        // SAFETY: as for `subscript`.
-        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(object)?) };
-        Ok(c_int::from(map.find(&key)?.is_some()))
-    })
-}
+    #[inline(always)]
+    fn set(&self, key: &Key, handle: Object) -> Result<()> {
+        self.begin(key, handle, None).map(drop)
+    }
 
-unsafe extern "C" fn length(slf: *mut PyObject) -> Py_ssize_t {
-    door(-1, || {
-        // SAFETY: as for `subscript`.
-        let map = unsafe { instance::<TransferMap>(slf) };
-        let now = map.tick()?;
+    #[inline(always)]
+    fn pop(&self, key: &Key) -> Result<Option<Object>> {
+        self.end(key, End::Completed)
+    }
+
+    fn len(&self) -> Result<usize> {
+        let now = self.tick()?;
         let mut leaving = Leaving::new();
         let len = {
-            let mut transfers = map.shared.lock();
-            transfers.open()?;
+            let mut map = self.shared.lock();
+            map.open()?;
             // What is due is moved first, within a budget, so that it need not be counted each time.
-            transfers.sweep(now, BATCH, &mut leaving);
-            transfers.len(now)
+            map.sweep(now, self.hooks.moved_by_len(), &mut leaving);
+            map.len(now)
         };
-        map.release(leaving);
-        Ok(len as Py_ssize_t)
-    })
+        self.release(leaving);
+        Ok(len)
+    }
 }
 
 static BEGIN: Signature<3> = Signature { name: "begin", parameters: ["key", "handle", "ttl"], required: 2 };
@@ -822,60 +809,6 @@ unsafe extern "C" fn complete(
     })
 }
 
-static GET: Signature<2> = Signature { name: "get", parameters: ["key", "default"], required: 1 };
-
-unsafe extern "C" fn get(
-    slf: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    kwnames: *mut PyObject,
-) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: as for `subscript`; the arguments are what the interpreter passed.
-        let [key, default] = unsafe { GET.read(args, nargs, kwnames)? };
-        // SAFETY: as above.
-        let (map, key) = unsafe { (instance::<TransferMap>(slf), Key::new(key)?) };
-        if let Some((handle, _)) = map.find(&key)? {
-            return Ok(handle.into_ptr());
-        }
-        // SAFETY: an argument that was given is valid, and None always is.
-        Ok(unsafe { default_or_none(default) })
-    })
-}
-
-static POP: Signature<2> = Signature { name: "pop", parameters: ["key", "default"], required: 1 };
-
-unsafe extern "C" fn pop(
-    slf: *mut PyObject,
-    args: *const *mut PyObject,
-    nargs: Py_ssize_t,
-    kwnames: *mut PyObject,
-) -> *mut PyObject {
-    door(null_mut(), || {
-        // SAFETY: as for `complete`.
-        unsafe {
-            let [object, default] = POP.read(args, nargs, kwnames)?;
-            let (map, key) = (instance::<TransferMap>(slf), Key::new(object)?);
-            match map.end(&key, End::Completed)? {
-                Some(handle) => Ok(handle.into_ptr()),
-                None => default_or_missing(object, default),
-            }
-        }
-    })
-}
-
-/// Puts the raw slots on the type.
-pub(crate) fn slots(py: Python<'_>) -> PyResult<()> {
-    let slots = Slots {
-        subscript: Some(subscript),
-        assign: Some(assign),
-        contains: Some(contains),
-        length: Some(length),
-        ..Slots::default()
-    };
-    hang(&py.get_type::<TransferMap>(), slots)
-}
-
 /// The raw methods.
 pub(crate) const METHODS: &[Method] = &[
     Method::with_names(
@@ -888,10 +821,10 @@ pub(crate) const METHODS: &[Method] = &[
         complete,
         c"complete($self, /, key, default=...)\n--\n\nEnds the transfer of `key` and returns its handle, or `default`; KeyError without one.\n\nA completion of what had ended counts as late; one of an unknown key waits for its `begin`. O(1).",
     ),
-    Method::with_names(c"get", get, c"get($self, /, key, default=None)\n--\n\nThe handle of a live `key`, or `default`."),
+    Method::with_names(c"get", doors::get::<TransferMap>, c"get($self, /, key, default=None)\n--\n\nThe handle of a live `key`, or `default`."),
     Method::with_names(
         c"pop",
-        pop,
+        doors::pop::<TransferMap>,
         c"pop($self, /, key, default=...)\n--\n\nRemoves `key` and returns its handle, or `default`; KeyError without one.",
     ),
 ];
