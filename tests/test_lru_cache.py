@@ -96,6 +96,16 @@ def test_what_cannot_be_made(arguments, settings, error, text):
         LRUCache(*arguments, **settings)
 
 
+def test_an_argument_is_named_by_its_text_whatever_str_says_of_that():
+    class Name(str):
+        __slots__ = ()
+
+        def __str__(self):
+            return "default"
+
+    assert LRUCache(1, {1: 2}).get(**{Name("key"): 1}) == 2
+
+
 @pytest.mark.parametrize("name", ["ttl", "idle"])
 @pytest.mark.parametrize(
     ("lifetime", "error"),

@@ -7,7 +7,7 @@ use crate::error::{missing, Error};
 use crate::value::Object;
 use pyo3::ffi::*;
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 use std::ffi::{c_int, c_void, CStr};
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::ptr::{addr_of_mut, null_mut};
@@ -413,7 +413,9 @@ impl<const N: usize> Signature<N> {
             let py = Python::assume_attached();
             let names = if kwnames.is_null() { 0 } else { PyTuple_GET_SIZE(kwnames) };
             for i in 0..names {
-                let keyword = Bound::from_borrowed_ptr(py, PyTuple_GET_ITEM(kwnames, i)).to_string();
+                // Read as it stands, for a subclass of `str` may say something else of itself.
+                let keyword = Bound::from_borrowed_ptr(py, PyTuple_GET_ITEM(kwnames, i));
+                let keyword = keyword.cast_unchecked::<PyString>().to_string_lossy();
                 match parameters.iter().position(|&parameter| parameter == keyword) {
                     Some(at) if found[at].is_null() => found[at] = *args.add(given).offset(i),
                     Some(_) => return complain(format!("{name}() got multiple values for argument '{keyword}'")),
