@@ -51,7 +51,7 @@ pub(crate) fn install() {
 }
 
 extern "C" fn alloc(_: *mut c_void, size: usize) -> *mut c_void {
-    {
+    if size >= LARGE {
         let mut empty = EMPTY.lock();
         if let Some(at) = empty.iter().rposition(|arena| arena.size == size) {
             return empty.swap_remove(at).start;
@@ -65,8 +65,12 @@ extern "C" fn alloc(_: *mut c_void, size: usize) -> *mut c_void {
 
 extern "C" fn free(_: *mut c_void, start: *mut c_void, size: usize) {
     let arena = Arena { start, size };
+    // No lock for what is small: the stack of a thread that ends, maybe without the GIL, while another thread forks.
+    if size < LARGE || !sweep::is_running() {
+        return give_back(arena);
+    }
     let mut empty = EMPTY.lock();
-    if size < LARGE || empty.len() == MOST || !sweep::is_running() {
+    if empty.len() == MOST {
         drop(empty);
         return give_back(arena);
     }
