@@ -215,12 +215,15 @@ def test_what_no_module_leads_to_is_found_by_the_collector_and_named_by_its_hold
 
 
 def test_the_address_of_a_dead_container_is_not_mistaken_for_it() -> None:
-    watch = watch_growth(None)
+    watch, others = watch_growth(None), []
     for turn in range(1, 10):
         for kind in (list, set, collections.deque):
-            local = kind(object() for _ in range(100 * turn))
+            entries = [object() for _ in range(100 * turn)]
+            local = kind(entries)
             watch.sample()
-            del local
+            # Its address may be taken again, those of the entries at its ends are not.
+            others += [entries[0], entries[-1]]
+            del local, entries
     assert not [growth for growth in watch.report() if growth.where.startswith("a local")]
 
 

@@ -117,13 +117,13 @@ def test_on_expire_is_called_without_a_call() -> None:
 
 def test_a_call_reports_a_few_and_the_sweeper_the_rest() -> None:
     reported: list[Any] = []
-    transfers: TransferMap[int, int] = TransferMap(0.05, on_expire=reported.extend)
+    transfers: TransferMap[int, int] = TransferMap(1, on_expire=reported.extend)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10)
     try:
         for i in range(5000):
-            transfers.begin(i, i, ttl=0.05 + i * 7919 % 5003 * 1e-6)
-        end = time.monotonic() + 0.1
+            transfers.begin(i, i, ttl=1 + i * 7919 % 5003 * 1e-6)
+        end = time.monotonic() + 1.1
         while time.monotonic() < end:
             pass
         # The sweeper has no turn before the call ends.
@@ -142,15 +142,15 @@ def test_what_the_sweeper_finds_while_a_call_reports_is_reported_without_another
         reported.extend(batch)
         came.wait(20)
 
-    transfers: TransferMap[int, int] = TransferMap(0.05, on_expire=on_expire)
+    transfers: TransferMap[int, int] = TransferMap(0.5, on_expire=on_expire)
     # The sweeper looks at it after it has looked at the other.
-    cache: LRUCache[int, int] = LRUCache(None, ttl=0.06, on_evict=lambda *entry: came.set())
+    cache: LRUCache[int, int] = LRUCache(None, ttl=0.51, on_evict=lambda *entry: came.set())
     interval = sys.getswitchinterval()
     sys.setswitchinterval(10)
     try:
         transfers.update((i, i) for i in range(1000))
         cache[0] = 0
-        end = time.monotonic() + 0.1
+        end = time.monotonic() + 0.6
         while time.monotonic() < end:
             pass
         assert reported == [] and len(transfers) == 0 and 0 < len(reported) < 1000
