@@ -573,15 +573,16 @@ impl HistoryRing {
 
 impl Swept for HistoryRing {
     fn sweep(&self, now: Tick) -> Option<Tick> {
-        if !self.hooks.is_swept() {
-            return Some(Tick::NEVER);
-        }
-        if self.hooks.has_exit() {
-            return None;
-        }
         let mut fallen = Fallen::new();
         let (len, due) = {
             let mut ring = self.shared.lock();
+            // Under the lock: whoever gives the container another clock has emptied it under the lock before.
+            if !self.hooks.is_swept() {
+                return Some(Tick::NEVER);
+            }
+            if self.hooks.has_exit() {
+                return None;
+            }
             (ring.expire(now, sweep::ROUND, &mut fallen), ring.rearm())
         };
         if len > 0 {

@@ -569,15 +569,16 @@ impl LRUCache {
 
 impl Swept for LRUCache {
     fn sweep(&self, now: Tick) -> Option<Tick> {
-        if !self.hooks.is_swept() {
-            return Some(Tick::NEVER);
-        }
-        if self.hooks.has_exit() {
-            return None;
-        }
         let mut removed = Removed::new();
         let (due, _storage) = {
             let mut lru = self.shared.lock();
+            // Under the lock: whoever gives the container another clock has emptied it under the lock before.
+            if !self.hooks.is_swept() {
+                return Some(Tick::NEVER);
+            }
+            if self.hooks.has_exit() {
+                return None;
+            }
             lru.sweep(now, sweep::ROUND, &mut removed);
             (lru.rearm(), lru.shed())
         };

@@ -581,12 +581,13 @@ impl TransferMap {
 
 impl Swept for TransferMap {
     fn sweep(&self, now: Tick) -> Option<Tick> {
-        if !self.hooks.is_swept() {
-            return Some(Tick::NEVER);
-        }
         let mut leaving = Leaving::new();
         let (due, over, storage) = {
             let mut map = self.shared.lock();
+            // Under the lock: whoever gives the container another clock has emptied it under the lock before.
+            if !self.hooks.is_swept() {
+                return Some(Tick::NEVER);
+            }
             map.sweep(now, sweep::ROUND, &mut leaving);
             (map.rearm(), map.soonest() > now, map.shed())
         };
