@@ -392,8 +392,10 @@ SCENARIOS = {
                 len(transfers)
 
         hammer(*[body] * THREADS)
-        time.sleep(0.01)
-        transfers.expire()
+        # The sweeper may be at it still.
+        end = time.monotonic() + 30
+        while len(heard) < 10_000 * THREADS and time.monotonic() < end:
+            time.sleep(0.01)
         assert len(heard) == len(set(heard)) == 10_000 * THREADS
         assert transfers.stats().callback_errors == 0
     """,
@@ -584,7 +586,7 @@ def use():
     for i in range(200):
         cache[Key(i)] = weighed[i] = transfers[i] = i
         ring.append(i)
-    assert len(cache) == len(ring) == 50 and transfers and weighed
+    assert len(cache) == len(ring) == 50 and weighed
     assert cache[Key(199)] == ring[-1] == 199
     copy.copy(cache), pickle.dumps(weighed), repr(ring), list(weighed.items())
     time.sleep(0.02)
