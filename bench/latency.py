@@ -171,6 +171,7 @@ def clearing(name: str, _: int) -> dict[str, Any]:
     container, write = writer(name, n)
     for key in range(n):
         write(key, [key], key - n)
+    side_write(name)  # makes the other container
     before = perf_counter_ns()
     container.clear()
     took = perf_counter_ns() - before

@@ -13,7 +13,7 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
 /// Arenas that wait at most; more are given back on the spot, and so is what is smaller, which takes no time.
-const MOST: usize = 64;
+const MOST: usize = 256;
 const LARGE: usize = 256 << 10;
 
 struct System(PyObjectArenaAllocator);
@@ -88,9 +88,9 @@ fn give_back(Arena { start, size }: Arena) {
     }
 }
 
-/// Gives all that wait back to the system, one after the other.
-pub(crate) fn give_all_back() {
-    while let Some(arena) = { EMPTY.lock().pop() } {
-        give_back(arena);
-    }
+/// Gives one that waits back to the system; false if none does. Not many in a row: to unmap is to hold a lock of the
+/// kernel's that others may need.
+pub(crate) fn give_one_back() -> bool {
+    let arena = EMPTY.lock().pop();
+    arena.map(give_back).is_some()
 }

@@ -230,7 +230,6 @@ fn run(sweeper: &'static Sweeper<Post>) {
         let mut next = sweeper.sweep(monotonic);
         let husks = std::mem::take(&mut *HUSKS.lock());
         drop(husks);
-        arenas::give_all_back();
         rest = monotonic().after(Some(REST));
         for post in sweeper.watched().iter().filter(|post| post.calls.load(Relaxed)) {
             attach(sweeper, |py| post.deliver(py));
@@ -252,6 +251,10 @@ fn run(sweeper: &'static Sweeper<Post>) {
             next = next.min(rest);
         }
         freed = reclaim::freed();
+        if arenas::give_one_back() {
+            rest = monotonic().after(Some(BREATH));
+            next = next.min(rest);
+        }
         sweeper.wake_by(next);
     }
 }
@@ -361,7 +364,7 @@ pub(crate) fn _end(py: Python<'_>) {
     let threads = THREAD.lock().take().into_iter().chain(std::mem::take(&mut *LEFT.lock()));
     py.detach(|| threads.for_each(|thread| drop(thread.join())));
     reclaim::end();
-    arenas::give_all_back();
+    while arenas::give_one_back() {}
 }
 
 /// Makes ready, and has the interpreter tell of forks and of its end.
