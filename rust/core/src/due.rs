@@ -23,6 +23,7 @@ const GLANCE: usize = 64;
 const SOME: usize = 64;
 /// No token: the largest number beside which a level has room.
 const NIL: u32 = u32::MAX >> 4;
+const LEVEL: u32 = NIL.trailing_ones();
 
 /// How much a call does to find what is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,7 +54,7 @@ impl Node {
     }
 
     fn level(&self) -> usize {
-        (self.prev >> NIL.trailing_ones()) as usize
+        (self.prev >> LEVEL) as usize
     }
 }
 
@@ -360,7 +361,7 @@ impl Due {
                 slot.in_order = false;
             }
         }
-        let level = (place.level as u32) << NIL.trailing_ones();
+        let level = (place.level as u32) << LEVEL;
         let node = self.node(raw);
         (node.prev, node.next) = (level | last, NIL);
     }

@@ -19,8 +19,6 @@ pub const REMEMBERED: usize = 4096;
 pub const UNSEEN: usize = 65_536;
 /// Expired entries that one write moves on its way.
 const EXPIRE_BUDGET: usize = 8;
-/// Bytes of storage that a map keeps in which nothing is in flight.
-const LARGE: usize = 1 << 20;
 
 /// How a transfer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +129,8 @@ pub struct Expiring<K, V> {
     /// Whether anyone has ever asked for what expired: from then on nothing leaves unseen.
     polled: bool,
     tally: Tally,
-    swept: bool,
+    /// What a call does to find what is due: little, if somebody else comes for it.
+    effort: Effort,
     closed: bool,
 }
 
@@ -170,7 +169,7 @@ impl<K, V> Expiring<K, V> {
             on_full: OnFull::Raise,
             polled: false,
             tally: Tally::default(),
-            swept: false,
+            effort: Effort::Whole,
             closed: true,
         }
     }
@@ -180,7 +179,7 @@ impl<K, V> Expiring<K, V> {
     pub fn configure(&mut self, ttl: Option<u64>, maxsize: Option<u64>, on_full: OnFull, polled: bool) {
         self.ttl = ttl.unwrap_or(u64::MAX);
         self.maxsize = maxsize.unwrap_or(u64::MAX);
-        (self.on_full, self.polled, self.swept, self.closed) = (on_full, polled, false, false);
+        (self.on_full, self.polled, self.effort, self.closed) = (on_full, polled, Effort::Whole, false);
     }
 
     // Questions.
@@ -453,8 +452,7 @@ impl<K, V> Expiring<K, V> {
     /// As [`expire`](Self::expire), in bounded time: to find them may be left to the next call or the sweeper's.
     #[inline]
     pub fn sweep(&mut self, now: Tick, budget: usize, leaving: &mut Leaving<K, V>) -> usize {
-        let effort = if self.swept { Effort::Little } else { Effort::Whole };
-        self.expire_due(now, budget, effort, leaving)
+        self.expire_due(now, budget, self.effort, leaving)
     }
 
     #[inline]
@@ -744,7 +742,7 @@ impl<K, V> Expiring<K, V> {
 
     /// From now on somebody comes, so that no call needs to do everything itself.
     pub fn be_swept(&mut self) {
-        self.swept = true;
+        self.effort = Effort::Little;
     }
 
     /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
@@ -760,7 +758,7 @@ impl<K, V> Expiring<K, V> {
 
     /// Whether there is much storage and nothing in flight.
     pub fn is_husk(&self) -> bool {
-        self.live.is_idle() && self.waiting.is_empty() && self.table.bytes() > LARGE
+        self.live.is_idle() && self.waiting.is_empty() && self.table.is_large()
     }
 
     /// The storage of a large map that time has emptied; the map starts anew with what it remembers.

@@ -15,8 +15,6 @@ use crate::time::Tick;
 
 /// Expired entries that one write moves out on its way.
 const EXPIRE_BUDGET: usize = 8;
-/// Bytes of storage that an empty map does not keep.
-const LARGE: usize = 1 << 20;
 
 /// A new entry, not stored yet. `pair` is taken only when it is.
 #[derive(Debug)]
@@ -47,7 +45,8 @@ pub struct Lru<K, V> {
     /// Changes with every insertion and removal but not with use or expiry: what a running iteration checks.
     epoch: u64,
     stats: Stats,
-    swept: bool,
+    /// What a call does to find what is due: little, if somebody else comes for it.
+    effort: Effort,
     closed: bool,
 }
 
@@ -65,7 +64,7 @@ impl<K, V> Lru<K, V> {
             ends: Vec::new(),
             epoch: 0,
             stats: Stats::ZERO,
-            swept: false,
+            effort: Effort::Whole,
             closed: true,
         }
     }
@@ -74,7 +73,7 @@ impl<K, V> Lru<K, V> {
     pub fn configure(&mut self, bound: Option<u64>, weighed: bool, ttl: Option<u64>, idle: Option<u64>) {
         self.bound = bound.unwrap_or(u64::MAX);
         self.weights = weighed.then(Vec::new);
-        (self.ttl, self.idle, self.swept, self.closed) = (ttl, idle, false, false);
+        (self.ttl, self.idle, self.effort, self.closed) = (ttl, idle, Effort::Whole, false);
         self.size_table();
     }
 
@@ -464,10 +463,7 @@ impl<K, V> Lru<K, V> {
     #[inline(always)]
     pub fn sweep(&mut self, now: Tick, budget: usize, removed: &mut Removed<K, V>) -> usize {
         match self.table.is_timed() {
-            true => {
-                let effort = if self.swept { Effort::Little } else { Effort::Whole };
-                self.expire_due(now, budget, effort, removed)
-            }
+            true => self.expire_due(now, budget, self.effort, removed),
             false => 0,
         }
     }
@@ -544,7 +540,7 @@ impl<K, V> Lru<K, V> {
 
     /// From now on somebody comes, so that no call needs to do everything itself.
     pub fn be_swept(&mut self) {
-        self.swept = true;
+        self.effort = Effort::Little;
     }
 
     /// The next deadline, or some time before, if it is nearer than the one that the sweeper knows of; then it does.
@@ -560,7 +556,7 @@ impl<K, V> Lru<K, V> {
 
     /// The storage of a large map that time has emptied; the map starts anew with little.
     pub fn shed(&mut self) -> Option<Cleared<K, V>> {
-        let large = self.order.is_idle() && self.table.bytes() > LARGE;
+        let large = self.order.is_idle() && self.table.is_large();
         large.then(|| Cleared { table: self.renew_table(), order: Order::new() })
     }
 

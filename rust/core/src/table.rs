@@ -7,6 +7,9 @@ use crate::refused::{Refused, Undecided};
 use crate::slab::{Order, Slab, Token};
 use crate::time::Tick;
 
+/// Bytes of storage that a table without entries is not worth.
+const LARGE: usize = 1 << 20;
+
 /// Entries by key, without an order and without a bound.
 #[derive(Debug)]
 pub(crate) struct Table<K, V> {
@@ -28,6 +31,11 @@ impl<K, V> Table<K, V> {
 
     pub(crate) fn bytes(&self) -> usize {
         self.slab.bytes() + self.index.bytes() + self.due.as_ref().map_or(0, |due| size_of::<Due>() + due.bytes())
+    }
+
+    /// Whether there is storage to give back once nothing is in it.
+    pub(crate) fn is_large(&self) -> bool {
+        self.bytes() > LARGE
     }
 
     /// The entry for the key that `probe` looks for, expired or not.

@@ -88,6 +88,11 @@ fn give_back(Arena { start, size }: Arena) {
     }
 }
 
+/// Gives all that wait back to the system, before a fork or the end.
+pub(crate) fn give_all_back() {
+    while give_one_back() {}
+}
+
 /// Gives one that waits back to the system; false if none does. Not many in a row: to unmap is to hold a lock of the
 /// kernel's that others may need.
 pub(crate) fn give_one_back() -> bool {

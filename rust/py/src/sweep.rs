@@ -324,6 +324,8 @@ pub(crate) fn _before_fork() {
         left.retain(|thread| !thread.is_finished());
         left.extend(thread);
     }
+    // Neither side may have a thread for them.
+    arenas::give_all_back();
 }
 
 /// After a fork, in the parent: another thread goes on if there is something to do.
@@ -364,7 +366,7 @@ pub(crate) fn _end(py: Python<'_>) {
     let threads = THREAD.lock().take().into_iter().chain(std::mem::take(&mut *LEFT.lock()));
     py.detach(|| threads.for_each(|thread| drop(thread.join())));
     reclaim::end();
-    while arenas::give_one_back() {}
+    arenas::give_all_back();
 }
 
 /// Makes ready, and has the interpreter tell of forks and of its end.

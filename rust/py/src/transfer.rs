@@ -602,12 +602,8 @@ impl Swept for TransferMap {
     }
 
     fn deliver(&self) -> Tick {
-        let mut again = Tick::NEVER;
-        if let Ok(now) = self.tick_all() {
-            if self.is_waiting() {
-                again = now.after(Some(AGAIN));
-            }
-        }
+        let now = self.tick_all().ok().filter(|_| self.is_waiting());
+        let again = now.map_or(Tick::NEVER, |now| now.after(Some(AGAIN)));
         let (due, storage) = {
             let mut map = self.shared.lock();
             (map.rearm(), map.shed())
