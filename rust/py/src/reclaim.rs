@@ -27,7 +27,7 @@ use std::sync::{Arc, LazyLock};
 /// however much leaves.
 const SLICE: usize = 64;
 const PRESSURE: usize = 1024;
-const LARGEST_SLICE: usize = 384;
+const LARGEST_SLICE: usize = 1024;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
 /// The same for what left together. Room for all is taken at the start, so that nobody waits for it to grow.
