@@ -82,6 +82,14 @@ def test_a_big_container_is_freed_a_slice_with_each_write(kind: str) -> None:
     assert stats.retired == 0 and stats.retired_max == 1 and stats.reclaimed >= 2000 and stats.reclaim_seconds > 0
 
 
+@pytest.mark.parametrize("references", [40, 100, 1000, 3000])
+def test_few_of_the_values_that_leave_one_by_one_wait_however_large_they_are(references: int) -> None:
+    cache: LRUCache[int, Any] = LRUCache(1)
+    for key in range(300):
+        cache[key] = [[] for _ in range(references)]
+    assert cache.stats().retired_max <= 65
+
+
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_flush_frees_everything_at_once(kind: str) -> None:
     value, watched = nodes(CONTAINERS[kind], 2000)

@@ -23,11 +23,13 @@ use std::ptr::{addr_of_mut, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
-/// References that one write frees; and one more for so many that wait, up to a limit, so that what waits stays little
-/// however much leaves.
+/// References that one write frees; and one more for so many that wait, times the lots that they wait in, up to a limit.
+/// So one huge value is freed with patience, and of values that leave with each write about thirty wait, large or small.
 const SLICE: usize = 64;
 const PRESSURE: usize = 1024;
 const LARGEST_SLICE: usize = 1024;
+/// Where more lots than this wait, whatever a write adds is freed by it as well.
+const WAITING_LOTS: usize = 64;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
 /// The same for what left together. Room for all is taken at the start, so that nobody waits for it to grow.
@@ -89,7 +91,7 @@ struct Lot {
     objects: u64,
     /// References known to be held by it.
     references: usize,
-    /// Whether it is large and has just left: the write that made it leave has done enough.
+    /// Whether it is large and has just left: if nothing else waits, the write that made it leave has done enough.
     fresh: bool,
 }
 
@@ -170,12 +172,13 @@ pub(crate) fn pace() {
 fn free_slice() {
     let budget = {
         let mut pile = PILE.lock();
-        let waiting = pile.references;
-        let fresh = pile.lots.front_mut().is_some_and(|lot| std::mem::take(&mut lot.fresh));
-        if fresh && waiting < LARGEST_SLICE * PRESSURE {
-            0
-        } else {
-            SLICE + (waiting / PRESSURE).min(LARGEST_SLICE)
+        let (waiting, lots) = (pile.references, pile.lots.len());
+        let fresh = pile.lots.front_mut().map_or(0, |lot| usize::from(std::mem::take(&mut lot.fresh)) * lot.references);
+        let pressure = (waiting.saturating_mul(lots) / PRESSURE).min(LARGEST_SLICE);
+        match lots {
+            1 if fresh > 0 => 0,
+            ..=WAITING_LOTS => SLICE + pressure,
+            _ => SLICE + pressure + fresh,
         }
     };
     free(budget);
