@@ -906,13 +906,13 @@ DANGEROUS = {
         resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))
         for box, put in ((r := HistoryRing(None), r.append), (c := LRUCache(None), lambda i: c.__setitem__(i, i)),
                          (m := TransferMap(None), lambda i: m.__setitem__(i, i))):
-            i, spare = 0, bytearray(1 << 20)
+            i, spare = 0, bytearray(8 << 20)
             try:
                 while True:
                     put(i)
                     i += 1
             except MemoryError:
-                # So that the next lines have what they need themselves.
+                # So that the next lines have what they need themselves; malloc takes a megabyte at a time.
                 del spare
             assert len(box) in (i, i + 1), (len(box), i)
             box.clear()

@@ -267,6 +267,48 @@ def test_ints_of_every_size_are_told_apart_as_in_a_dict():
     assert LRUCache(None, {1: "int", 0: "zero"}) == {True: "int", False: "zero"}
 
 
+def test_strings_with_one_hash_are_told_apart():
+    """32 bits of a hash are kept, so that among so many strings some share theirs: only their characters differ."""
+
+    def mixed(key):
+        product = (hash(key) % 2**64) * 0x9E3779B97F4A7C15
+        return (product >> 64 ^ product >> 32) % 2**32
+
+    for before, after in [(0, 0), (0, 2), (7, 3), (8, 50), (58, 0), (30, 28), (17, 40), (70, 0)]:
+        keys = ["x" * before + f"{i:06}" + "y" * after for i in range(250_000)]
+        assert len(set(map(mixed, keys))) < len(keys)
+        cache = LRUCache(len(keys), zip(keys, range(len(keys)), strict=True))
+        assert len(cache) == len(keys)
+        assert all(cache["x" * before + f"{i:06}" + "y" * after] == i for i in range(len(keys)))
+
+
+@pytest.mark.parametrize("length", [*range(10), 15, 16, 17, 63, 64, 65])
+def test_equal_strings_are_one_key_whatever_they_are_made_of(length):
+    for text in ("a" * length, "\xe9" * length, "\u20ac" * length, "\U0001f600" * length, "a" * length + "\udc80"):
+        cache = LRUCache(1, {text: 1})
+        twin = "".join(list(text))
+        cache[twin] = 2
+        assert cache[twin] == 2 and len(cache) == 1
+        assert cache.stats().replaced == 1 and cache.stats().hits == 1
+
+
+def test_a_full_cache_counts_what_comes_and_goes():
+    cache = LRUCache(3, dict.fromkeys("abc", 0))
+    cache["a"] = 1
+    for key in ["d", ("t",), 5]:
+        cache[key] = key
+    assert list(cache.items()) == [("d", "d"), (("t",), ("t",)), (5, 5)]
+    stats = cache.stats()
+    assert (stats.insertions, stats.replaced, stats.evictions, stats.evicted_weight) == (6, 1, 3, 3)
+    walk = iter(cache)
+    assert next(walk) == "d"
+    cache["e"] = 1
+    with pytest.raises(RuntimeError):
+        next(walk)
+    assert cache.get("gone") is None and cache.get("gone", 7) == 7 and "gone" not in cache
+    assert cache.stats().misses == 2
+
+
 def test_equal_keys_are_one_key_and_the_first_stays():
     cache = LRUCache(9)
     one = cache[1] = object()

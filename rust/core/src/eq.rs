@@ -41,6 +41,19 @@ pub trait Equality<K> {
     }
 }
 
+/// What a glance at a stored key tells: less than a verdict, in fewer steps.
+pub trait Plainly<K> {
+    /// Whether it is plainly the one that is looked for. False says nothing. Runs under the lock: no foreign code.
+    fn is_plainly(&self, stored: &K) -> bool;
+}
+
+impl<K, E: Equality<K>> Plainly<K> for E {
+    #[inline(always)]
+    fn is_plainly(&self, stored: &K) -> bool {
+        self.verdict(stored) == Verdict::Same
+    }
+}
+
 /// Questions taken along from one look-up: few at first, so that equality is asked as seldom as a dict asks it, then
 /// more, so that a thousand keys with one hash cost a handful of rounds.
 const FIRST_BATCH: usize = 1;

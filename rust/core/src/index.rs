@@ -100,7 +100,27 @@ impl Index {
 
     /// Takes an item out: by its token and the hash it was entered with, never by its key.
     #[inline(always)]
-    pub fn remove<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
+    pub fn remove<T>(&mut self, slab: &mut Slab<T>, token: Token) {
+        self.unlink(slab, token);
+        self.len -= 1;
+        if self.heads.len() / 24 > self.len as usize {
+            self.merge(slab);
+        }
+    }
+
+    /// Gives an item another hash.
+    #[inline(always)]
+    pub fn rename<T>(&mut self, slab: &mut Slab<T>, token: Token, hash: u32) {
+        self.unlink(slab, token);
+        let Token(raw) = token;
+        let bucket = self.bucket(hash) as usize;
+        let chain = std::mem::replace(&mut self.heads[bucket], raw);
+        let node = slab.node_mut(raw);
+        (node.hash, node.chain) = (hash, chain);
+    }
+
+    #[inline(always)]
+    fn unlink<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
         let node = slab.node(raw);
         let next = node.chain;
         let bucket = self.bucket(node.hash) as usize;
@@ -113,10 +133,6 @@ impl Index {
                 before = slab.node(before).chain;
             }
             slab.node_mut(before).chain = next;
-        }
-        self.len -= 1;
-        if self.heads.len() / 24 > self.len as usize {
-            self.merge(slab);
         }
     }
 

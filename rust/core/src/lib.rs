@@ -35,7 +35,7 @@ mod sync;
 mod table;
 mod time;
 
-pub use eq::{Equality, Probe, Verdict};
+pub use eq::{Equality, Plainly, Probe, Verdict};
 pub use expiring::Expiring;
 pub use index::mix;
 pub use lru::{Lru, New};

@@ -263,22 +263,36 @@ impl Order {
     /// Makes `token` the newest.
     #[inline(always)]
     pub fn move_last<T>(&mut self, slab: &mut Slab<T>, token: Token) {
-        if self.last != token.0 {
-            if !self.walks.is_empty() {
-                self.remember_rest(slab);
-            }
-            let Token(raw) = token;
-            let last = std::mem::replace(&mut self.last, raw);
-            let node = slab.node_mut(raw);
-            let (prev, next) = (std::mem::replace(&mut node.prev, last), std::mem::replace(&mut node.next, NIL));
-            slab.node_mut(last).next = raw;
-            // Not the last one, so something stands behind it.
-            slab.node_mut(next).prev = prev;
-            match slab.at_mut(prev) {
-                Some(node) => node.next = next,
-                None => self.first = next,
-            }
+        if !self.walks.is_empty() && self.last != token.0 {
+            self.remember_rest(slab);
         }
+        self.move_last_unseen(slab, token);
+    }
+
+    /// As [`move_last`](Self::move_last), where no walk is under way.
+    #[inline(always)]
+    pub(crate) fn move_last_unseen<T>(&mut self, slab: &mut Slab<T>, Token(raw): Token) {
+        if self.last == raw {
+            return;
+        }
+        let last = std::mem::replace(&mut self.last, raw);
+        // A slice of its own: the compiler need not look up where it is after each store.
+        let nodes = &mut slab.nodes[..];
+        let node = &mut nodes[raw as usize];
+        let (prev, next) = (std::mem::replace(&mut node.prev, last), std::mem::replace(&mut node.next, NIL));
+        nodes[last as usize].next = raw;
+        // Not the last one, so something stands behind it.
+        nodes[next as usize].prev = prev;
+        match nodes.get_mut(prev as usize) {
+            Some(node) => node.next = next,
+            None => self.first = next,
+        }
+    }
+
+    /// Whether a walk is under way.
+    #[inline(always)]
+    pub(crate) fn is_walked(&self) -> bool {
+        !self.walks.is_empty()
     }
 
     /// Makes `token` the oldest.

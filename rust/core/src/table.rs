@@ -124,6 +124,13 @@ impl<K, V> Table<K, V> {
         self.slab.remove(token)
     }
 
+    /// Puts another entry in the place of one that has no deadline, which it gives.
+    #[inline(always)]
+    pub(crate) fn rename(&mut self, token: Token, hash: u32, entry: (K, V)) -> (K, V) {
+        self.index.rename(&mut self.slab, token, hash);
+        std::mem::replace(self.slab.get_mut(token), entry)
+    }
+
     /// Takes an entry out. It must stand in no order any more.
     #[inline(always)]
     pub(crate) fn remove(&mut self, token: Token) -> (K, V) {

@@ -16,6 +16,7 @@ const NEVER: u64 = u64::MAX;
 enum Op {
     Get(u32),
     Put { key: u32, weight: u64, ttl: Option<u64> },
+    Overwrite(u32),
     PutIfAbsent { key: u32, weight: u64, ttl: Option<u64> },
     Remove(u32),
     Pop { last: bool, evict: bool },
@@ -73,6 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         8 => key().prop_map(Op::Get),
         12 => (key(), 0..6u64, ttl()).prop_map(|(key, weight, ttl)| Op::Put { key, weight, ttl }),
         4 => (key(), 0..6u64, ttl()).prop_map(|(key, weight, ttl)| Op::PutIfAbsent { key, weight, ttl }),
+        4 => key().prop_map(Op::Overwrite),
         3 => key().prop_map(Op::Remove),
         1 => any::<(bool, bool)>().prop_map(|(last, evict)| Op::Pop { last, evict }),
         4 => (key(), any::<bool>()).prop_map(|(key, last)| Op::MoveToEnd { key, last }),
@@ -297,12 +299,18 @@ impl Model {
         let mut removed = Removed::new();
         match *op {
             Op::Get(key) => {
-                let glance = |map: &mut Lru<Key, u64>| map.glance(hash(key), |stored| stored.number() == key).copied();
-                if let Ok(Some(value)) = self.ask(key, |map, _| Ok(glance(map))) {
-                    let position = self.live(key).expect("what is seen at a glance is there");
-                    assert_eq!(value, self.held[position].value);
-                    self.counts.hits += 1;
-                    self.use_at(position);
+                let seen = self.map.lock().glance_get(hash(key), &Wanted(key), |&value| value);
+                match (seen, self.live(key)) {
+                    (None, _) => {}
+                    (Some(seen), Some(position)) => {
+                        assert_eq!(seen, Some(self.held[position].value));
+                        self.counts.hits += 1;
+                        self.use_at(position);
+                    }
+                    (Some(seen), None) => {
+                        assert_eq!(seen, None, "what is seen at a glance is there");
+                        self.counts.misses += 1;
+                    }
                 }
                 let got = self.ask(key, |map, probe| map.get(hash(key), probe, now).map(|value| value.copied()));
                 let live = self.live(key);
@@ -317,6 +325,32 @@ impl Model {
             }
             Op::Put { key, weight, ttl } => self.put(key, weight, ttl, false),
             Op::PutIfAbsent { key, weight, ttl } => self.put(key, weight, ttl, true),
+            Op::Overwrite(key) => {
+                self.values += 1;
+                let value = self.values;
+                let mut map = self.map.lock();
+                match (map.glance_swap(hash(key), &Wanted(key), || value), self.live(key)) {
+                    (None, _) => {}
+                    (Some(Some(old)), Some(position)) => {
+                        assert_eq!(old, std::mem::replace(&mut self.held[position].value, value));
+                        self.counts.left[Cause::Replaced as usize] += 1;
+                        drop(map);
+                        self.use_at(position);
+                    }
+                    (Some(old), live) => {
+                        assert_eq!((old, live), (None, None), "what is seen at a glance is there");
+                        let gone = map.supersede(hash(key), || (Key::new(key), value));
+                        drop(map);
+                        if let Some((old_key, old)) = gone {
+                            let entry = self.leave(0, Cause::Size);
+                            assert_eq!((old_key.number(), old), (entry.key, entry.value));
+                            self.held.push(Entry { key, value, weight: 1, end: NEVER, at: NEVER });
+                            self.counts.insertions += 1;
+                            self.epoch += 1;
+                        }
+                    }
+                }
+            }
             Op::Remove(key) => {
                 let gone = self.ask(key, |map, probe| map.remove(hash(key), probe, now)).expect("not refused");
                 let live = self.live(key).map(|position| self.leave(position, Cause::Explicit));

@@ -61,17 +61,81 @@ pub(crate) fn check_digits(py: Python<'_>) -> PyResult<()> {
     )))
 }
 
+/// The tag of a positive number of one digit: its size, to which 3.12 appends three bits.
+const ONE_DIGIT: isize = if cfg!(Py_3_12) { 8 } else { 1 };
+
 /// The value of an exact `int` of one digit, read where it lies.
-#[inline]
+#[inline(always)]
 unsafe fn small_int(object: *mut PyObject) -> Option<Py_hash_t> {
     // SAFETY: the caller passes an exact int; every int has room for a digit, whose width `check_digits` has seen.
     let Long { tag, digit, .. } = unsafe { &*object.cast::<Long>() };
     let digit = *digit as Py_hash_t;
+    if *tag == ONE_DIGIT {
+        return Some(digit);
+    }
     if cfg!(Py_3_12) {
-        // The two lowest bits are 0, 1 or 2 for a positive number, zero and a negative one; the size begins at the fourth.
+        // The two lowest bits are 0, 1 or 2 for a positive number, zero and a negative one.
         (*tag < 16).then(|| digit * (1 - (tag & 3)))
     } else {
-        matches!(tag, -1..=1).then(|| digit * tag)
+        matches!(tag, -1 | 0).then(|| digit * tag)
+    }
+}
+
+/// Whether two objects are one, the same small int, or the same short string of ASCII. False says nothing. It calls nothing,
+/// so that where it is written out no registers need be saved.
+///
+/// # Safety
+/// Both are valid.
+#[inline(always)]
+pub(crate) unsafe fn is_plainly_same(stored: *mut PyObject, asked: *mut PyObject) -> bool {
+    if stored == asked {
+        return true;
+    }
+    // SAFETY: the types are compared exactly before a layout is relied on.
+    unsafe {
+        let class = Py_TYPE(asked);
+        if class == addr_of_mut!(PyLong_Type) {
+            Py_TYPE(stored) == class && matches!((small_int(stored), small_int(asked)), (Some(a), Some(b)) if a == b)
+        } else {
+            class == addr_of_mut!(PyUnicode_Type) && Py_TYPE(stored) == class && is_same_short_str(stored, asked)
+        }
+    }
+}
+
+/// Characters that a glance compares.
+const MAX_GLANCE: usize = 64;
+
+#[inline(always)]
+unsafe fn is_same_short_str(a: *mut PyObject, b: *mut PyObject) -> bool {
+    // SAFETY: the caller passes exact strings; one of compact ASCII has its characters behind its head.
+    unsafe {
+        let (left, right) = (a.cast::<PyASCIIObject>(), b.cast::<PyASCIIObject>());
+        let len = (*left).length;
+        len == (*right).length
+            && len as usize <= MAX_GLANCE
+            && PyUnicode_IS_COMPACT_ASCII(a) & PyUnicode_IS_COMPACT_ASCII(b) != 0
+            && is_same_memory(left.add(1).cast(), right.add(1).cast(), len as usize)
+    }
+}
+
+/// Compares eight bytes at a time, the last eight perhaps twice.
+#[inline(always)]
+unsafe fn is_same_memory(a: *const u8, b: *const u8, len: usize) -> bool {
+    // SAFETY: nothing is read past `len`.
+    unsafe {
+        let is_same_word =
+            |at: usize| a.add(at).cast::<u64>().read_unaligned() == b.add(at).cast::<u64>().read_unaligned();
+        if len < 8 {
+            return (0..len).all(|at| *a.add(at) == *b.add(at));
+        }
+        let mut at = 0;
+        while at + 8 < len {
+            if !is_same_word(at) {
+                return false;
+            }
+            at += 8;
+        }
+        is_same_word(len - 8)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::reclaim;
 use crate::value::Object;
 use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
-use ullage_core::{mix, Equality, Verdict};
+use ullage_core::{mix, Equality, Plainly, Verdict};
 
 /// A borrowed key with its hash. Foreign code (`__hash__`) has run by the time there is one.
 pub(crate) struct Key {
@@ -36,11 +36,40 @@ impl Key {
         unsafe { Key::new(object.as_ptr()) }
     }
 
+    #[inline(always)]
+    pub(crate) fn as_object(&self) -> &Object {
+        // SAFETY: whoever made the key vouched for it.
+        unsafe { Object::borrowed(&self.object) }
+    }
+
     /// A strong reference to the key, to store.
     #[inline]
     pub(crate) fn to_object(&self) -> Object {
         // SAFETY: whoever made the key vouched for it.
         unsafe { Object::from_borrowed(self.object) }
+    }
+}
+
+/// A key that knows its hash and can be compared at a glance, as nearly every `str` and `int`.
+pub(crate) struct Ready(pub(crate) Key);
+
+impl Ready {
+    /// None if it is no such object. Nothing runs.
+    ///
+    /// # Safety
+    /// As for [`Key::new`].
+    #[inline(always)]
+    pub(crate) unsafe fn new(object: *mut PyObject) -> Option<Ready> {
+        // SAFETY: passed on to the caller.
+        unsafe { ffi::ready_hash(object) }.map(|hash| Ready(Key { object, hash: mix(hash as u64) }))
+    }
+}
+
+impl Plainly<Object> for Ready {
+    #[inline(always)]
+    fn is_plainly(&self, stored: &Object) -> bool {
+        // SAFETY: as for `verdict` of a key.
+        unsafe { ffi::is_plainly_same(stored.as_ptr(), self.0.object) }
     }
 }
 

@@ -4,6 +4,8 @@
 //!
 //! A container that the sweeper watches is reached by a thread that holds no GIL: it is given a real lock then.
 
+use std::ops::{Deref, DerefMut};
+
 #[cfg(Py_GIL_DISABLED)]
 pub(crate) type Lock = parking_lot::RawMutex;
 #[cfg(not(Py_GIL_DISABLED))]
@@ -19,6 +21,48 @@ pub(crate) fn open_to_detached<C>(shared: &Shared<C>) {
     unsafe { shared.mutex().raw() }.open();
     #[cfg(Py_GIL_DISABLED)]
     let _ = shared;
+}
+
+/// A structure for which the GIL is lock enough, locked; None where it is not. The caller is attached, and calls nothing
+/// while it holds it: where that is written out, a hit saves no registers.
+#[inline(always)]
+pub(crate) fn glance<C>(shared: &Shared<C>) -> Option<Held<'_, C>> {
+    #[cfg(not(Py_GIL_DISABLED))]
+    // SAFETY: what is locked here is unlocked by the guard.
+    let is_held = unsafe { shared.mutex().raw() }.hold();
+    #[cfg(Py_GIL_DISABLED)]
+    let is_held = false;
+    is_held.then(|| Held(shared))
+}
+
+/// The guard of a lock that [`glance`] took.
+pub(crate) struct Held<'a, C>(&'a Shared<C>);
+
+impl<C> Deref for Held<'_, C> {
+    type Target = C;
+
+    #[inline(always)]
+    fn deref(&self) -> &C {
+        // SAFETY: the lock is held.
+        unsafe { &*self.0.mutex().data_ptr() }
+    }
+}
+
+impl<C> DerefMut for Held<'_, C> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut C {
+        // SAFETY: the lock is held, and by this guard alone.
+        unsafe { &mut *self.0.mutex().data_ptr() }
+    }
+}
+
+impl<C> Drop for Held<'_, C> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        // SAFETY: the lock is held.
+        #[cfg(not(Py_GIL_DISABLED))]
+        unsafe { self.0.mutex().raw() }.let_go();
+    }
 }
 
 #[cfg(not(Py_GIL_DISABLED))]
@@ -39,6 +83,21 @@ mod gil {
     }
 
     impl GilLock {
+        /// Takes the lock if it is the flag alone, and free.
+        #[inline(always)]
+        pub(super) fn hold(&self) -> bool {
+            let is_free = self.state.load(Relaxed) == FREE;
+            if is_free {
+                self.state.store(HELD, Relaxed);
+            }
+            is_free
+        }
+
+        #[inline(always)]
+        pub(super) fn let_go(&self) {
+            self.state.store(FREE, Relaxed);
+        }
+
         pub(super) fn open(&self) {
             assert!(self.state.swap(OPEN, Relaxed) != HELD, "the lock of a container was opened from inside");
         }

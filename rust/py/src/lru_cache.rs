@@ -5,8 +5,8 @@ use crate::doors::{self, Mapping};
 use crate::error::{empty, missing, Error, Result};
 use crate::ffi::{self, attached, Method};
 use crate::hooks::{Callables, Hooks};
-use crate::key::Key;
-use crate::lock::{open_to_detached, Shared};
+use crate::key::{Key, Ready};
+use crate::lock::{self, open_to_detached, Shared};
 use crate::reclaim;
 use crate::sweep::{self, Swept};
 use crate::tell;
@@ -17,7 +17,7 @@ use pyo3::prelude::*;
 use pyo3::pyclass::{PyTraverseError, PyVisit};
 use pyo3::types::{PyDict, PyList, PyTuple};
 use std::sync::atomic::Ordering::Relaxed;
-use ullage_core::{Cause, Cleared, Lru, New, Probe, Removed, Tick};
+use ullage_core::{Cause, Cleared, Lru, New, Plainly, Probe, Removed, Tick};
 
 /// Entries that are moved out in one piece, between which others may run.
 const BATCH: usize = 256;
@@ -41,6 +41,9 @@ impl LRUCache {
     /// `cache[key]`, `get`: a use.
     #[inline(never)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
+        if let Some(found) = lock::glance(&self.shared).and_then(|mut lru| lru.glance_get(key.hash, key, Object::dup)) {
+            return Ok(found);
+        }
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
     }
@@ -48,49 +51,38 @@ impl LRUCache {
     /// `cache[key] = value`.
     #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
-        if self.hooks.is_plain() && ttl.is_none() {
-            return self.store_plain(key, value);
+        let seen = if ttl.is_none() { self.overwrite(key.hash, key, &value) } else { None };
+        if seen == Some(true) || seen == Some(false) && self.supersede(key, &value).is_some() {
+            return Ok(());
         }
-        self.store_weighed(key, value, ttl)
-    }
-
-    #[inline(never)]
-    fn store_weighed(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let new = self.weigh(key, value, ttl)?;
         self.put(key, new)
     }
 
-    /// As [`put`](Self::put), where all there is to an entry is its value: the key is owned only if it is new.
-    #[inline(never)]
-    fn store_plain(&self, key: &Key, value: Object) -> Result<()> {
-        self.hooks.note_collectable(&value);
-        // What leaves after the lock is given back: the old value, or what makes room for a new entry.
-        let (mut value, mut moved) = (Some(value), None::<(New<_, _>, _)>);
-        let stored = self.shared.ask(key, |lru, probe| {
-            let found = lru.spot(key.hash, probe)?;
-            if let Some((new, removed)) = &mut moved {
-                // Memory was short the first time.
-                return lru.put_at(found, new, Tick(0), removed).map(|()| None);
-            }
-            let value = value.take().expect("a value is stored once");
-            let value = match lru.swap(found, value) {
-                Ok(old) => return Ok(Some(old)),
-                Err(value) => value,
-            };
-            let object = key.to_object();
-            self.hooks.note_collectable(&object);
-            let new = New { hash: key.hash, pair: Some((object, value)), weight: 1, ttl: None };
-            let (new, removed) = moved.insert((new, Removed::new()));
-            lru.put_at(found, new, Tick(0), removed).map(|()| None)
-        });
-        if let Some((_, removed)) = moved {
-            tell::release(&self.hooks, removed);
+    /// Replaces the value of an entry, where that is all there is to it and a glance finds it: the key is not owned. False
+    /// if there is no entry with this key; None says nothing.
+    #[inline(always)]
+    fn overwrite(&self, hash: u32, key: &impl Plainly<Object>, value: &Object) -> Option<bool> {
+        if !self.hooks.is_plain() || !self.hooks.is_collectable() && value.is_collectable() {
+            return None;
         }
-        if let Some(old) = stored? {
-            reclaim::retire(&self.hooks.account, old);
-            reclaim::pace();
-        }
-        Ok(())
+        let Some(old) = lock::glance(&self.shared)?.glance_swap(hash, key, || value.dup())? else { return Some(false) };
+        reclaim::retire(&self.hooks.account, old);
+        reclaim::pace();
+        Some(true)
+    }
+
+    /// Puts a new entry in the place of the coldest, where [`overwrite`](Self::overwrite) has just said that its key is in
+    /// none. None if nothing was done.
+    #[inline(always)]
+    fn supersede(&self, key: &Key, value: &Object) -> Option<()> {
+        self.hooks.note_collectable(key.as_object());
+        let pair = || (key.to_object(), value.dup());
+        let (old_key, old) = lock::glance(&self.shared)?.supersede(key.hash, pair)?;
+        reclaim::retire(&self.hooks.account, old_key);
+        reclaim::retire(&self.hooks.account, old);
+        reclaim::pace();
+        Some(())
     }
 
     #[inline(always)]
@@ -612,6 +604,21 @@ impl Mapping for LRUCache {
     #[inline(always)]
     fn get(&self, key: &Key) -> Result<Option<Object>> {
         self.find(key)
+    }
+
+    #[inline(always)]
+    fn glance(&self, key: &Ready) -> Option<Option<Object>> {
+        lock::glance(&self.shared)?.glance_get(key.0.hash, key, Object::dup)
+    }
+
+    #[inline(always)]
+    fn glance_set(&self, key: &Ready, value: &Object) -> Option<bool> {
+        self.overwrite(key.0.hash, key, value)
+    }
+
+    #[inline(always)]
+    fn glance_insert(&self, key: &Ready, value: &Object) -> Option<()> {
+        self.supersede(&key.0, value)
     }
 
     #[inline(always)]

@@ -6,8 +6,8 @@
 
 use crate::error::{Error, Result};
 use crate::ffi::{self, attached, door, Method};
-use crate::key::Key;
-use crate::lock::Shared;
+use crate::key::{Key, Ready};
+use crate::lock::{self, Shared};
 use crate::reclaim::{self, Account};
 use crate::value::Object;
 use pyo3::exceptions::{PyReferenceError, PyTypeError};
@@ -21,7 +21,7 @@ use std::ptr::{addr_of_mut, null_mut, NonNull};
 use std::slice::from_raw_parts;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::Arc;
-use ullage_core::{mix, Equality, Lru, New, Refused, Removed, Tick, Verdict};
+use ullage_core::{mix, Equality, Lru, New, Plainly, Refused, Removed, Tick, Verdict};
 
 /// No entry has a lifetime, so it is always the same time.
 const NOW: Tick = Tick(0);
@@ -229,24 +229,24 @@ impl Memo {
         self.parts.as_ref().ok_or_else(|| PyReferenceError::new_err("the function has been collected").into())
     }
 
-    /// The stored result of a call, or else that of the function.
+    /// The stored result of a call, where a glance tells; null where it does not.
     #[inline(always)]
-    fn answer(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
-        let is = |stored: &Object| question.verdict(stored) == Verdict::Same;
-        let seen = self.shared.lock().glance(question.hash(), is).map(Object::dup);
-        match seen {
+    fn glance(&self, hash: u32, question: &impl Plainly<Object>) -> Option<Option<Object>> {
+        lock::glance(&self.shared)?.glance_get(hash, question, Object::dup)
+    }
+
+    /// The stored result of a call, or else that of the function.
+    #[inline(never)]
+    fn look(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
+        let hash = question.hash();
+        match self.shared.ask(question, |lru, probe| Ok(lru.get(hash, probe, NOW)?.map(Object::dup)))? {
             Some(result) => Ok(result.into_ptr()),
-            None => self.look(question, arguments),
+            None => self.compute(question, arguments),
         }
     }
 
     #[inline(never)]
-    fn look(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
-        let hash = question.hash();
-        let found = self.shared.ask(question, |lru, probe| Ok(lru.get(hash, probe, NOW)?.map(Object::dup)))?;
-        if let Some(result) = found {
-            return Ok(result.into_ptr());
-        }
+    fn compute(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
         let Some(result) = self.run(arguments)? else { return Ok(null_mut()) };
         self.store(question, result.dup())?;
         Ok(result.into_ptr())
@@ -298,7 +298,12 @@ impl Memo {
     #[inline(never)]
     unsafe fn answer_items(&self, items: &[*mut PyObject], arguments: Arguments) -> Result<*mut PyObject> {
         // SAFETY: passed on to the caller.
-        self.answer(&unsafe { Items::new(items)? }, arguments)
+        let question = unsafe { Items::new(items)? };
+        match self.glance(question.hash, &question) {
+            Some(Some(result)) => Ok(result.into_ptr()),
+            Some(None) => self.compute(&question, arguments),
+            None => self.look(&question, arguments),
+        }
     }
 
     /// Calls the function. None if it raised: the exception is set.
@@ -350,6 +355,7 @@ impl Memo {
     }
 }
 
+/// Where types do not count: a hit by one `str` or `int` is written out here, and calls nothing.
 unsafe extern "C" fn call(
     slf: *mut PyObject,
     args: *const *mut PyObject,
@@ -358,14 +364,44 @@ unsafe extern "C" fn call(
 ) -> *mut PyObject {
     // SAFETY: the interpreter passes an instance and arguments that stay valid while it waits for us.
     door(null_mut(), || unsafe {
+        if PyVectorcall_NARGS(nargsf) != 1 || !names.is_null() {
+            return Ok(answer(slf, args, nargsf, names));
+        }
+        let seen = Ready::new(*args).and_then(|key| Memo::of(slf).glance(key.0.hash, &key));
+        Ok(match seen {
+            Some(Some(result)) => result.into_ptr(),
+            Some(None) => compute(slf, args),
+            None => answer(slf, args, 1, null_mut()),
+        })
+    })
+}
+
+#[inline(never)]
+unsafe extern "C" fn answer(
+    slf: *mut PyObject,
+    args: *const *mut PyObject,
+    nargsf: usize,
+    names: *mut PyObject,
+) -> *mut PyObject {
+    // SAFETY: as for `call`.
+    door(null_mut(), || unsafe {
         let (memo, arguments) = (Memo::of(slf), Arguments { args, nargsf, names });
         if memo.typed || !names.is_null() && PyTuple_GET_SIZE(names) > 0 {
             return memo.answer_flat(arguments);
         }
         match arguments.first(0) {
-            [item] if ffi::is_scalar(*item) => memo.answer(&Key::new(*item)?, arguments),
+            [item] if ffi::is_scalar(*item) => memo.look(&Key::new(*item)?, arguments),
             items => memo.answer_items(items, arguments),
         }
+    })
+}
+
+/// The answer to a call by one argument for which there is none yet.
+#[inline(never)]
+unsafe extern "C" fn compute(slf: *mut PyObject, args: *const *mut PyObject) -> *mut PyObject {
+    // SAFETY: as for `call`.
+    door(null_mut(), || unsafe {
+        Memo::of(slf).compute(&Key::new(*args)?, Arguments { args, nargsf: 1, names: null_mut() })
     })
 }
 
@@ -498,7 +534,11 @@ pub(crate) fn memoize<'py>(
     unsafe {
         let allocated = PyType_GenericAlloc(class, 0);
         let memo = NonNull::new(allocated.cast::<Memo>()).ok_or_else(|| PyErr::fetch(py))?.as_ptr();
-        (*memo).vectorcall = if maxsize == Some(0) { call_uncached } else { call };
+        (*memo).vectorcall = match maxsize {
+            Some(0) => call_uncached,
+            _ if typed => answer,
+            _ => call,
+        };
         (*memo).maxsize = maxsize;
         (*memo).typed = typed;
         let [function, info, mark] = [function, info, mark].map(|object| Object::new(&object));

@@ -200,8 +200,10 @@ pub(crate) fn freed() -> u64 {
     FREED.load(Relaxed)
 }
 
-/// Makes room for all that may wait.
+/// Makes room for all that may wait, and for the mark of the thread that frees: without memory its first use would end the
+/// process.
 pub(crate) fn set_up() {
+    BUSY.set(false);
     let _ = PILE.lock().lots.try_reserve_exact(MOST_LOTS + 64);
 }
 

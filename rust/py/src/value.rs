@@ -34,6 +34,16 @@ impl Object {
         }
     }
 
+    /// Looks at a borrowed object.
+    ///
+    /// # Safety
+    /// `object` is a valid object for as long as this is used, and the thread is attached.
+    #[inline(always)]
+    pub(crate) unsafe fn borrowed(object: &*mut ffi::PyObject) -> &Object {
+        // SAFETY: the caller vouches for both; an object is nothing but its pointer, which is not null.
+        unsafe { &*std::ptr::from_ref(object).cast::<Object>() }
+    }
+
     /// Takes a reference over; None for null.
     ///
     /// # Safety
