@@ -90,6 +90,20 @@ def test_few_of_the_values_that_leave_one_by_one_wait_however_large_they_are(ref
     assert cache.stats().retired_max <= 65
 
 
+def test_what_waits_is_not_freed_by_a_write_that_adds_nothing() -> None:
+    value, watched = nodes(list, 30_000)
+    cache: LRUCache[int, Any] = LRUCache(None, ((key, [[] for _ in range(300)]) for key in range(200)))
+    ring = HistoryRing(None, value)
+    del value
+    cache.maxsize = 1
+    ring.clear()
+    waiting = alive(watched)
+    assert waiting > 20_000
+    other = LRUCache(1, {0: 0})
+    other[0] = 1
+    assert waiting - alive(watched) <= 2000
+
+
 @pytest.mark.parametrize("kind", CONTAINERS)
 def test_flush_frees_everything_at_once(kind: str) -> None:
     value, watched = nodes(CONTAINERS[kind], 2000)
@@ -205,7 +219,7 @@ def test_clearing_many_entries_frees_some_and_retires_the_rest() -> None:
     assert cache.stats().retired == alive(watched)
     left = alive(watched)
     cache[1] = 1
-    assert left - 70 <= alive(watched) <= left
+    assert left - 260 <= alive(watched) <= left
     cache.flush()
     assert alive(watched) == 0 and cache.stats().retired == 0
 

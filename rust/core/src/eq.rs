@@ -41,7 +41,7 @@ pub trait Equality<K> {
     }
 }
 
-/// What a glance at a stored key tells: less than a verdict, in fewer steps.
+/// What a glance at a stored key tells: a verdict without the doubts, or less than that in fewer steps.
 pub trait Plainly<K> {
     /// Whether it is plainly the one that is looked for. False says nothing. Runs under the lock: no foreign code.
     fn is_plainly(&self, stored: &K) -> bool;

@@ -36,8 +36,8 @@ pub struct Lru<K, V> {
     order: Order,
     bound: u64,
     weight: u64,
-    /// Whether new entries have neither weights nor lifetimes.
-    plain: bool,
+    /// Whether entries have lifetimes of the map's own.
+    lasting: bool,
     /// What each entry weighs; None if each weighs 1.
     weights: Option<Vec<u64>>,
     ttl: Option<u64>,
@@ -60,7 +60,7 @@ impl<K, V> Lru<K, V> {
             order: Order::new(),
             bound: 0,
             weight: 0,
-            plain: true,
+            lasting: false,
             weights: None,
             ttl: None,
             idle: None,
@@ -77,12 +77,12 @@ impl<K, V> Lru<K, V> {
         self.bound = bound.unwrap_or(u64::MAX);
         self.weights = weighed.then(Vec::new);
         (self.ttl, self.idle, self.effort, self.closed) = (ttl, idle, Effort::Whole, false);
-        self.note_plain();
+        self.note_lifetimes();
         self.size_table();
     }
 
-    fn note_plain(&mut self) {
-        self.plain = self.weights.is_none() && self.ttl.is_none() && self.idle.is_none();
+    fn note_lifetimes(&mut self) {
+        self.lasting = self.ttl.is_some() || self.idle.is_some();
     }
 
     /// Lets the table know how large it will get.
@@ -227,7 +227,7 @@ impl<K, V> Lru<K, V> {
     /// first entry with the hash is the one, or there is none. Some means that: the entry, or that there is none.
     #[inline(always)]
     fn glance(&self, hash: u32, eq: &impl Plainly<K>) -> Option<Option<Token>> {
-        if self.table.is_timed() || self.order.is_walked() {
+        if self.lasting || self.table.is_timed() || self.order.is_walked() {
             return None;
         }
         match self.table.first(hash) {
@@ -254,7 +254,7 @@ impl<K, V> Lru<K, V> {
     /// that there is no entry with this key. None says nothing, and has changed and made nothing.
     #[inline(always)]
     pub fn glance_swap(&mut self, hash: u32, eq: &impl Plainly<K>, value: impl FnOnce() -> V) -> Option<Option<V>> {
-        if !self.plain {
+        if self.weights.is_some() {
             return None;
         }
         let Some(token) = self.glance(hash, eq)? else { return Some(None) };
@@ -268,10 +268,10 @@ impl<K, V> Lru<K, V> {
     /// None where it takes more than that, and nothing has changed.
     #[inline(always)]
     pub fn supersede(&mut self, hash: u32, pair: impl FnOnce() -> (K, V)) -> Option<(K, V)> {
-        if !self.plain || self.table.is_timed() || self.order.is_walked() || self.weight != self.bound {
+        if self.weights.is_some() || self.lasting || self.table.is_timed() || self.order.is_walked() {
             return None;
         }
-        let oldest = self.order.first()?;
+        let oldest = self.order.first().filter(|_| self.weight == self.bound)?;
         self.stats.insertions += 1;
         self.stats.count(Cause::Size, 1);
         self.stats.evicted_weight += 1;
@@ -339,8 +339,8 @@ impl<K, V> Lru<K, V> {
         self.put_at(found, new, now, removed)
     }
 
-    /// Where the entry for a key stands, live or not. For [`swap`](Self::swap) or [`put_at`](Self::put_at) under the
-    /// same lock: together they are `put`, but the key need not be owned before it is known to be new.
+    /// Where the entry for a key stands, live or not. For [`put_at`](Self::put_at) under the same lock: together they are
+    /// `put`, with a look in between.
     #[inline(always)]
     pub fn spot<E: Equality<K>>(&self, hash: u32, probe: &mut Probe<'_, K, E>) -> Result<Option<Token>, Refused> {
         let found = self.table.find(hash, probe)?;
@@ -551,7 +551,7 @@ impl<K, V> Lru<K, V> {
     /// Changes how long later entries live, in nanoseconds.
     pub fn set_ttl(&mut self, ttl: Option<u64>) {
         self.ttl = ttl;
-        self.note_plain();
+        self.note_lifetimes();
     }
 
     /// Empties the map in O(1); what it held is dropped by the caller.

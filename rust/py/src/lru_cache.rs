@@ -55,6 +55,10 @@ impl LRUCache {
         if seen == Some(true) || seen == Some(false) && self.supersede(key, &value).is_some() {
             return Ok(());
         }
+        self.store_at_length(key, value, ttl)
+    }
+
+    fn store_at_length(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let new = self.weigh(key, value, ttl)?;
         self.put(key, new)
     }
@@ -617,8 +621,12 @@ impl Mapping for LRUCache {
     }
 
     #[inline(always)]
-    fn glance_insert(&self, key: &Ready, value: &Object) -> Option<()> {
-        self.supersede(&key.0, value)
+    fn glance_insert(&self, key: &Key, value: &Object) -> Option<()> {
+        self.supersede(key, value)
+    }
+
+    fn set_at_length(&self, key: &Key, value: Object) -> Result<()> {
+        self.store_at_length(key, value, None)
     }
 
     #[inline(always)]

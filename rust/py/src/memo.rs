@@ -229,7 +229,8 @@ impl Memo {
         self.parts.as_ref().ok_or_else(|| PyReferenceError::new_err("the function has been collected").into())
     }
 
-    /// The stored result of a call, where a glance tells; null where it does not.
+    /// The stored result of a call, where a glance tells; `Some(None)` where it tells that there is none, a miss. None says
+    /// nothing.
     #[inline(always)]
     fn glance(&self, hash: u32, question: &impl Plainly<Object>) -> Option<Option<Object>> {
         lock::glance(&self.shared)?.glance_get(hash, question, Object::dup)
@@ -355,7 +356,8 @@ impl Memo {
     }
 }
 
-/// Where types do not count: a hit by one `str` or `int` is written out here, and calls nothing.
+/// Where types do not count: a hit by one `str` or `int` is written out here, and calls nothing. What is not a hit gets its
+/// argument without leave to write in front of it, so that there is less to keep meanwhile.
 unsafe extern "C" fn call(
     slf: *mut PyObject,
     args: *const *mut PyObject,

@@ -23,13 +23,14 @@ use std::ptr::{addr_of_mut, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock};
 
-/// References that one write frees; and one more for so many that wait, times the lots that they wait in, up to a limit.
-/// So one huge value is freed with patience, and of values that leave with each write about thirty wait, large or small.
+/// References that one write frees; and one more for so many that wait, times the values that they hang on, up to a limit.
+/// So one huge value is freed with patience, and of large ones that leave with each write a few dozen wait.
 const SLICE: usize = 64;
 const PRESSURE: usize = 1024;
 const LARGEST_SLICE: usize = 1024;
-/// Where more lots than this wait, whatever a write adds is freed by it as well.
-const WAITING_LOTS: usize = 64;
+/// Where more values than this wait, a write frees as many references as it adds besides, up to a limit.
+const WAITING_VALUES: usize = 64;
+const MOST_ADDED: usize = 16 << 10;
 /// References known to be retired from which on no more are: memory wins over latency.
 const MOST: usize = 2 << 20;
 /// The same for what left together. Room for all is taken at the start, so that nobody waits for it to grow.
@@ -91,17 +92,37 @@ struct Lot {
     objects: u64,
     /// References known to be held by it.
     references: usize,
-    /// Whether it is large and has just left: if nothing else waits, the write that made it leave has done enough.
-    fresh: bool,
+    /// Whether it is one value, not what stood in a container.
+    is_value: bool,
 }
 
 struct Pile {
     lots: VecDeque<Lot>,
     references: usize,
+    /// How many of the lots are values.
+    values: usize,
+}
+
+impl Pile {
+    /// What left last is freed first: what is small is gone when the call returns, whatever waits.
+    fn push(&mut self, lot: Lot) {
+        self.references += lot.references;
+        self.values += usize::from(lot.is_value);
+        self.lots.push_front(lot);
+        WAITING.store(self.lots.len(), Relaxed);
+    }
+
+    fn pop(&mut self) -> Option<Lot> {
+        let lot = self.lots.pop_front()?;
+        self.references -= lot.references;
+        self.values -= usize::from(lot.is_value);
+        WAITING.store(self.lots.len(), Relaxed);
+        Some(lot)
+    }
 }
 
 /// Under this lock lots only come and go: a thread that frees one owns it meanwhile.
-static PILE: Mutex<Pile> = Mutex::new(Pile { lots: VecDeque::new(), references: 0 });
+static PILE: Mutex<Pile> = Mutex::new(Pile { lots: VecDeque::new(), references: 0, values: 0 });
 /// How many lots wait: what a write looks at.
 static WAITING: AtomicUsize = AtomicUsize::new(0);
 /// References that were ever freed in slices.
@@ -112,6 +133,8 @@ static ENDED: AtomicBool = AtomicBool::new(false);
 thread_local! {
     /// Whether this thread frees a slice: a finalizer that writes to a container frees none within it.
     static BUSY: Cell<bool> = const { Cell::new(false) };
+    /// References of the values that this thread retired since it last freed a slice.
+    static ADDED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Lets go of an object that has left a container.
@@ -170,18 +193,21 @@ pub(crate) fn pace() {
 
 #[cold]
 fn free_slice() {
-    let budget = {
-        let mut pile = PILE.lock();
-        let (waiting, lots) = (pile.references, pile.lots.len());
-        let fresh = pile.lots.front_mut().map_or(0, |lot| usize::from(std::mem::take(&mut lot.fresh)) * lot.references);
-        let pressure = (waiting.saturating_mul(lots) / PRESSURE).min(LARGEST_SLICE);
-        match lots {
-            1 if fresh > 0 => 0,
-            ..=WAITING_LOTS => SLICE + pressure,
-            _ => SLICE + pressure + fresh,
-        }
+    if BUSY.get() {
+        return;
+    }
+    let added = ADDED.take().min(MOST_ADDED);
+    let (lots, references, values) = {
+        let pile = PILE.lock();
+        (pile.lots.len(), pile.references, pile.values)
     };
-    free(budget);
+    let pressure = (references.saturating_mul(values.max(1)) / PRESSURE).min(LARGEST_SLICE);
+    free(match values {
+        // If nothing else waits, the write that made a large one leave has done enough.
+        1 if lots == 1 && added > SLICE => 0,
+        ..=WAITING_VALUES => SLICE + pressure,
+        _ => SLICE + pressure + added,
+    });
 }
 
 #[inline(always)]
@@ -200,10 +226,8 @@ pub(crate) fn freed() -> u64 {
     FREED.load(Relaxed)
 }
 
-/// Makes room for all that may wait, and for the mark of the thread that frees: without memory its first use would end the
-/// process.
+/// Makes room for all that may wait.
 pub(crate) fn set_up() {
-    BUSY.set(false);
     let _ = PILE.lock().lots.try_reserve_exact(MOST_LOTS + 64);
 }
 
@@ -220,27 +244,12 @@ fn is_inline(account: &Account) -> bool {
 fn put(account: &Arc<Account>, retired: Retired, objects: u64, references: usize) {
     let waiting = account.retired.fetch_add(objects, Relaxed) + objects;
     account.retired_max.fetch_max(waiting, Relaxed);
-    let lot = Lot { stack: vec![retired], account: account.clone(), objects, references, fresh: references > SLICE };
-    let mut pile = PILE.lock();
-    pile.references += references;
-    // What left last is freed first: what is small is gone when the call returns, whatever waits.
-    pile.lots.push_front(lot);
-    WAITING.store(pile.lots.len(), Relaxed);
-}
-
-fn next() -> Option<Lot> {
-    let mut pile = PILE.lock();
-    let lot = pile.lots.pop_front()?;
-    pile.references -= lot.references;
-    WAITING.store(pile.lots.len(), Relaxed);
-    Some(lot)
-}
-
-fn put_back(lot: Lot) {
-    let mut pile = PILE.lock();
-    pile.references += lot.references;
-    pile.lots.push_front(lot);
-    WAITING.store(pile.lots.len(), Relaxed);
+    let is_value = matches!(retired, Retired::Object { .. });
+    if is_value {
+        ADDED.set(ADDED.get().saturating_add(references));
+    }
+    let lot = Lot { stack: vec![retired], account: account.clone(), objects, references, is_value };
+    PILE.lock().push(lot);
 }
 
 /// Frees slices for so many nanoseconds, and says how many references that were.
@@ -264,14 +273,14 @@ pub(crate) fn free(budget: usize) -> usize {
     let _pause = Pause::new();
     let mut left = budget;
     while left > 0 {
-        let Some(mut lot) = next() else { break };
+        let Some(mut lot) = PILE.lock().pop() else { break };
         let (begin, before) = (monotonic().0, left);
         lot.free(&mut left);
         lot.account.nanos.fetch_add(monotonic().0 - begin, Relaxed);
         lot.account.reclaimed.fetch_add((before - left) as u64, Relaxed);
         FREED.fetch_add((before - left) as u64, Relaxed);
         if !lot.stack.is_empty() {
-            put_back(lot);
+            PILE.lock().push(lot);
         }
     }
     if is_any() {

@@ -147,7 +147,7 @@ unsafe fn leaf_size(object: *mut PyObject) -> Option<u64> {
             Some((*class).tp_basicsize as u64)
         } else if class == addr_of_mut!(ffi::PyBytes_Type) {
             Some(((*class).tp_basicsize + ffi::Py_SIZE(object)) as u64)
-        } else if class == addr_of_mut!(ffi::PyUnicode_Type) && ffi::PyUnicode_IS_COMPACT_ASCII(object) != 0 {
+        } else if class == addr_of_mut!(ffi::PyUnicode_Type) && crate::ffi::is_compact_ascii(object) {
             Some(size_of::<ffi::PyASCIIObject>() as u64 + (*object.cast::<ffi::PyASCIIObject>()).length as u64 + 1)
         } else {
             None
