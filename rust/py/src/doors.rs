@@ -28,19 +28,14 @@ pub(crate) trait Mapping: PyClass<Frozen = True> + Sync {
         None
     }
 
-    /// What is left of `set` where `glance_set` has just said that there is no such entry. None if nothing was done.
-    #[inline(always)]
-    fn glance_insert(&self, _key: &Key, _value: &Object) -> Option<()> {
-        None
+    /// As `set`, where `glance_set` has just said that there is no such entry.
+    fn insert(&self, key: &Key, value: &Object) -> Result<()> {
+        self.set(key, value.dup())
     }
 
     fn contains(&self, key: &Key) -> Result<bool>;
     fn set(&self, key: &Key, value: Object) -> Result<()>;
 
-    /// As `set`, where a glance is of no use.
-    fn set_at_length(&self, key: &Key, value: Object) -> Result<()> {
-        self.set(key, value)
-    }
     fn pop(&self, key: &Key) -> Result<Option<Object>>;
     fn len(&self) -> Result<usize>;
 
@@ -105,11 +100,7 @@ unsafe extern "C" fn assign<M: Mapping>(slf: *mut PyObject, object: *mut PyObjec
 unsafe extern "C" fn insert<M: Mapping>(slf: *mut PyObject, object: *mut PyObject, value: *mut PyObject) -> c_int {
     // SAFETY: as for `assign`.
     door(-1, || unsafe {
-        let (map, key) = (instance::<M>(slf), Key::new(object)?);
-        match map.glance_insert(&key, Object::borrowed(&value)) {
-            Some(()) => {}
-            None => map.set_at_length(&key, Object::from_borrowed(value))?,
-        }
+        instance::<M>(slf).insert(&Key::new(object)?, Object::borrowed(&value))?;
         Ok(0)
     })
 }

@@ -52,15 +52,11 @@ impl LRUCache {
     #[inline(always)]
     fn store(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
         let seen = if ttl.is_none() { self.overwrite(key.hash, key, &value) } else { None };
-        if seen == Some(true) || seen == Some(false) && self.supersede(key, &value).is_some() {
-            return Ok(());
+        match seen {
+            Some(true) => Ok(()),
+            Some(false) => self.insert(key, &value),
+            None => self.put(key, self.weigh(key, value, ttl)?),
         }
-        self.store_at_length(key, value, ttl)
-    }
-
-    fn store_at_length(&self, key: &Key, value: Object, ttl: Option<u64>) -> Result<()> {
-        let new = self.weigh(key, value, ttl)?;
-        self.put(key, new)
     }
 
     /// Replaces the value of an entry, where that is all there is to it and a glance finds it: the key is not owned. False
@@ -621,12 +617,11 @@ impl Mapping for LRUCache {
     }
 
     #[inline(always)]
-    fn glance_insert(&self, key: &Key, value: &Object) -> Option<()> {
-        self.supersede(key, value)
-    }
-
-    fn set_at_length(&self, key: &Key, value: Object) -> Result<()> {
-        self.store_at_length(key, value, None)
+    fn insert(&self, key: &Key, value: &Object) -> Result<()> {
+        match self.supersede(key, value) {
+            Some(()) => Ok(()),
+            None => self.put(key, self.weigh(key, value.dup(), None)?),
+        }
     }
 
     #[inline(always)]
