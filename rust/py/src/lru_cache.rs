@@ -39,11 +39,16 @@ impl LRUCache {
     }
 
     /// `cache[key]`, `get`: a use.
-    #[inline(never)]
+    #[inline(always)]
     fn find(&self, key: &Key) -> Result<Option<Object>> {
-        if let Some(found) = lock::glance(&self.shared).and_then(|mut lru| lru.glance_get(key.hash, key, Object::dup)) {
-            return Ok(found);
+        match lock::glance(&self.shared).and_then(|mut lru| lru.glance_get(key.hash, key, Object::dup)) {
+            Some(found) => Ok(found),
+            None => self.find_at_length(key),
         }
+    }
+
+    #[inline(never)]
+    fn find_at_length(&self, key: &Key) -> Result<Option<Object>> {
         let now = self.hooks.now()?;
         self.shared.ask(key, |lru, probe| Ok(lru.get(key.hash, probe, now)?.map(Object::dup)))
     }
