@@ -45,8 +45,7 @@ impl Key {
     /// A strong reference to the key, to store.
     #[inline]
     pub(crate) fn to_object(&self) -> Object {
-        // SAFETY: whoever made the key vouched for it.
-        unsafe { Object::from_borrowed(self.object) }
+        self.as_object().dup()
     }
 }
 

@@ -125,12 +125,7 @@ mod gil {
 
         #[inline(always)]
         fn try_lock(&self) -> bool {
-            match self.state.load(Relaxed) {
-                FREE => self.state.store(HELD, Relaxed),
-                OPEN => return self.mutex.try_lock(),
-                _ => return false,
-            }
-            true
+            self.hold() || self.state.load(Relaxed) == OPEN && self.mutex.try_lock()
         }
 
         #[inline(always)]
@@ -138,7 +133,7 @@ mod gil {
             match self.state.load(Relaxed) {
                 // SAFETY: the caller holds the lock, and since it is open, that is the mutex.
                 OPEN => unsafe { self.mutex.unlock() },
-                _ => self.state.store(FREE, Relaxed),
+                _ => self.let_go(),
             }
         }
     }

@@ -237,6 +237,15 @@ impl Memo {
     }
 
     /// The stored result of a call, or else that of the function.
+    #[inline(always)]
+    fn answer(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
+        match self.glance(question.hash(), question) {
+            Some(Some(result)) => Ok(result.into_ptr()),
+            Some(None) => self.compute(question, arguments),
+            None => self.look(question, arguments),
+        }
+    }
+
     #[inline(never)]
     fn look(&self, question: &impl Question, arguments: Arguments) -> Result<*mut PyObject> {
         let hash = question.hash();
@@ -299,12 +308,7 @@ impl Memo {
     #[inline(never)]
     unsafe fn answer_items(&self, items: &[*mut PyObject], arguments: Arguments) -> Result<*mut PyObject> {
         // SAFETY: passed on to the caller.
-        let question = unsafe { Items::new(items)? };
-        match self.glance(question.hash, &question) {
-            Some(Some(result)) => Ok(result.into_ptr()),
-            Some(None) => self.compute(&question, arguments),
-            None => self.look(&question, arguments),
-        }
+        self.answer(&unsafe { Items::new(items)? }, arguments)
     }
 
     /// Calls the function. None if it raised: the exception is set.
@@ -392,7 +396,7 @@ unsafe extern "C" fn answer(
             return memo.answer_flat(arguments);
         }
         match arguments.first(0) {
-            [item] if ffi::is_scalar(*item) => memo.look(&Key::new(*item)?, arguments),
+            [item] if ffi::is_scalar(*item) => memo.answer(&Key::new(*item)?, arguments),
             items => memo.answer_items(items, arguments),
         }
     })
